@@ -1,0 +1,49 @@
+# The commands of the project. Each sets up what it needs first: a virtual environment `.venv` in the
+# checkout, made from the lock, and for the tests the system packages whose services they start.
+PYTHON ?= python3
+OUT ?= out/demo
+BIN := .venv/bin
+QUIET := --disable-pip-version-check --quiet
+
+.PHONY: demo test check bench docs lock clean
+
+demo: .venv/ready
+	$(BIN)/trawl demo --out $(OUT)
+
+test: .venv/ready
+	bash tests/install-services.sh
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/ready
+	for program in bench/*.py; do $(BIN)/python $$program || exit 1; done
+
+docs: .venv/ready
+	$(BIN)/python -m pytest tests/docs
+
+# Resolves anew under the constraints in pyproject.toml: names, versions and hashes, no registry.
+lock:
+	uv pip compile pyproject.toml --extra dev --extra gpu --universal --python-version 3.11 \
+	  --generate-hashes --no-header --no-annotate --quiet --output-file requirements.lock
+
+# A killed installation leaves packages half written, so one that did not end begins afresh.
+# uv, itself from the lock, installs twice as fast; plain pip does the same where uv finds no index.
+.venv/ready: requirements.lock pyproject.toml
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	awk '/^[^ ]/ { wanted = /^uv==/ } wanted' requirements.lock > .venv/uv.lock
+	$(BIN)/pip $(QUIET) install --no-deps --require-hashes -r .venv/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
+	  -r requirements.lock \
+	  || $(BIN)/pip $(QUIET) install --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip $(QUIET) install --no-deps --no-build-isolation --editable .
+	touch .venv/ready
+
+clean:
+	rm -rf .venv out build
