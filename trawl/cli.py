@@ -24,6 +24,7 @@ _SUMMARIES = {
     "pretrain": "Pretrain a model in stages.",
     "evaluate": "Evaluate a published stage on a downstream task.",
     "checkpoint": "Publish, pull and verify checkpoints.",
+    "launch": "Start jobs and watch them.",
 }
 
 

@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -40,6 +41,27 @@ def load(path: str | Path, model: type[RecipeType], overrides: Iterable[str] = (
     for override in overrides:
         _lay_over(content, override)
     return parse(content, model, str(path))
+
+
+def find(name: str, package: str) -> str:
+    """Return the path of recipe `name`: a file of the user's, or one that ships with `package`."""
+    if name.endswith((".yaml", ".yml")) or storage.exists(name):
+        return name
+    shipped = {Path(str(file)).stem: str(file) for file in files(f"{package}.recipes").iterdir()}
+    if name not in shipped:
+        names = ", ".join(sorted(stem for stem in shipped if not stem.startswith("_")))
+        raise RequestError(f"{name}: no such file, and no recipe that ships ({names})")
+    return shipped[name]
+
+
+def from_overrides(
+    model: type[RecipeType], overrides: Iterable[str], name: str
+) -> RecipeType:
+    """Return `model` with its defaults and `a.b=c` `overrides`, for a recipe that has no file."""
+    content: dict[str, Any] = {}
+    for override in overrides:
+        _lay_over(content, override)
+    return parse(content, model, name)
 
 
 def parse(content: dict[str, Any], model: type[RecipeType], name: str) -> RecipeType:

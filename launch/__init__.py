@@ -1,0 +1,1 @@
+"""One job, several places to run it. This package starts jobs and watches them."""
