@@ -1,0 +1,1 @@
+"""From pages to pairs, regions and shards, for data engineers."""

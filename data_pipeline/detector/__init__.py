@@ -1,0 +1,1 @@
+"""Region detectors: Faster R-CNN, its training, its weights and its use."""
