@@ -1,0 +1,124 @@
+"""Where an element stands in its page: in which container, link and figure."""
+
+import functools
+import re
+from dataclasses import dataclass
+
+from selectolax.lexbor import LexborNode
+
+from data_pipeline.crawl.texts import INLINE
+
+_BY_TAG = {
+    "nav": "nav",
+    "header": "header",
+    "footer": "footer",
+    "aside": "aside",
+    "main": "main",
+    "article": "main",
+}
+_BY_ROLE = {
+    "navigation": "nav",
+    "menu": "nav",
+    "menubar": "nav",
+    "banner": "header",
+    "contentinfo": "footer",
+    "complementary": "aside",
+    "main": "main",
+    "article": "main",
+}
+# Words in class and id, the strongest first. "banner" is missing: it names heroes as well as ads.
+_WORDS = {
+    "ad": "ad ads adv advert advertisement advertising adsense adsbox adslot sponsor sponsors "
+    "sponsored promo promotion dfp doubleclick taboola outbrain cookie",
+    "nav": "nav navbar navigation menu submenu breadcrumb breadcrumbs pagination pager toc tabs",
+    "footer": "footer colophon copyright",
+    "aside": "sidebar widget widgets related recommended popular trending share sharing social "
+    "comments comment newsletter subscribe avatar author",
+    "header": "header masthead topbar logo brand branding",
+    "main": "main content article post entry story body-copy page-content",
+}
+_SPLIT = re.compile(r"[\s_-]+|(?<=[a-z])(?=[A-Z])")
+_BY_WORD = {word: name for name, words in _WORDS.items() for word in words.split()}
+_STRENGTH = {name: rank for rank, name in enumerate(_WORDS)}
+# What is inside of these stays there, even if it calls itself a header or the content.
+_CLOSED = frozenset(("ad", "nav", "footer", "aside"))
+_MAX_ANCESTORS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What an element's ancestors, itself included, say about everything inside it."""
+
+    container: str = "other"
+    anchor: LexborNode | None = None
+    figure: LexborNode | None = None
+
+
+@functools.lru_cache(maxsize=16384)
+def container_named(names: str) -> str | None:
+    """Return the container that class and id `names` speak of, None if they do not."""
+    words = (word.lower() for word in _SPLIT.split(names))
+    found = {_BY_WORD[word] for word in words if word in _BY_WORD}
+    return min(found, key=_STRENGTH.__getitem__, default=None)
+
+
+class Structure:
+    """Knows the places of a page's elements; ancestors that images share are read once."""
+
+    def __init__(self) -> None:
+        self._places: dict[int, Place] = {}
+
+    def place_of(self, node: LexborNode) -> Place:
+        """Return the place that the inside of `node` is."""
+        unknown: list[LexborNode] = []
+        place = Place()
+        current: LexborNode | None = node
+        while current is not None and len(unknown) < _MAX_ANCESTORS:
+            known = self._places.get(current.mem_id)
+            if known is not None:
+                place = known
+                break
+            unknown.append(current)
+            current = current.parent
+        for element in reversed(unknown):
+            place = _inside(element, place)
+            self._places[element.mem_id] = place
+        return place
+
+
+def _inside(element: LexborNode, outer: Place) -> Place:
+    """Return the place that `element` makes in `outer`."""
+    tag = element.tag or ""
+    if tag == "a":
+        return Place(outer.container, element, outer.figure)
+    if tag in INLINE or tag in ("body", "html", "-document", "p", "center", "tr", "tbody"):
+        return outer
+    figure = element if tag == "figure" else outer.figure
+    container = _container(outer.container, _own_container(tag, element))
+    if figure is outer.figure and container == outer.container:
+        return outer
+    return Place(container, outer.anchor, figure)
+
+
+def _own_container(tag: str, element: LexborNode) -> str | None:
+    """Return the container that an element is by its tag, role, class or id."""
+    attributes = element.attributes
+    if not attributes:
+        return _BY_TAG.get(tag)
+    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
+    named = container_named(names) if len(names) > 1 and len(names) < 512 else None
+    if named == "ad":
+        return named
+    by_role = _BY_ROLE.get(attributes.get("role") or "")
+    return by_role or _BY_TAG.get(tag) or named
+
+
+def _container(outer: str, own: str | None) -> str:
+    """Return what `own` container counts as inside `outer`: an article's header is content."""
+    if own is None or outer == "ad":
+        return outer
+    if own in ("header", "main") and outer in _CLOSED:
+        return outer
+    if own == "header" and outer == "main":
+        return outer
+    return own
