@@ -65,6 +65,7 @@ def evaluate(
     record: Annotated[
         bool, typer.Option("--record", help="Write the result into the weights' JSON file.")
     ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the result here, as JSON.")] = None,
     threads: Threads = 2,
 ) -> None:
     """Measure the mean average precision of a detector on boxes with known truth."""
@@ -73,6 +74,7 @@ def evaluate(
     from data_pipeline.detector.inference import load_detector
     from data_pipeline.detector.making import measure, open_source, record_precision
     from data_pipeline.detector.weights import BUILTIN
+    from trawl import storage
 
     torch.set_num_threads(threads)
     source = open_source(data or [], world, split, scenes)
@@ -82,6 +84,11 @@ def evaluate(
     for object_id, value in ranked:
         typer.echo(f"{value:.3f} {detector.objects[object_id]}")
     typer.echo(f"mAP@{overlap:g} {precision.mean:.4f} on {len(source)} images, {selection}")
+    if out is not None:
+        by_name = {detector.objects[object_id]: value for object_id, value in ranked}
+        level = f"{overlap * 100:g}"
+        result = {f"map{level}": precision.mean, f"ap{level}": by_name, "images": len(source)}
+        storage.write_json(out, result)
     if record:
         path = BUILTIN if weights == "builtin" else Path(weights)
         record_precision(path, precision, _this_command(), len(source))

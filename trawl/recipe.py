@@ -4,7 +4,6 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -43,20 +42,21 @@ def load(path: str | Path, model: type[RecipeType], overrides: Iterable[str] = (
     return parse(content, model, str(path))
 
 
-def find(name: str, package: str) -> str:
-    """Return the path of recipe `name`: a file of the user's, or one that ships with `package`."""
-    if name.endswith((".yaml", ".yml")) or storage.exists(name):
+def find(name: str, folder: Path) -> str:
+    """Return the file of recipe `name`: a path or URI, or one that ships in `folder`.
+
+    Raises RequestError that lists the shipped ones for a name that is neither.
+    """
+    if "/" in name or name.endswith((".yaml", ".yml")):
         return name
-    shipped = {Path(str(file)).stem: str(file) for file in files(f"{package}.recipes").iterdir()}
+    shipped = {path.stem: str(path) for path in folder.glob("*.yaml")}
     if name not in shipped:
-        names = ", ".join(sorted(stem for stem in shipped if not stem.startswith("_")))
-        raise RequestError(f"{name}: no such file, and no recipe that ships ({names})")
+        names = ", ".join(sorted(shipped))
+        raise RequestError(f"{name}: no such recipe ships; give a file, or one of {names}")
     return shipped[name]
 
 
-def from_overrides(
-    model: type[RecipeType], overrides: Iterable[str], name: str
-) -> RecipeType:
+def from_overrides(model: type[RecipeType], overrides: Iterable[str], name: str) -> RecipeType:
     """Return `model` with its defaults and `a.b=c` `overrides`, for a recipe that has no file."""
     content: dict[str, Any] = {}
     for override in overrides:

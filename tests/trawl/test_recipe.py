@@ -96,3 +96,12 @@ def test_the_digest_tells_recipes_apart_but_for_what_is_left_out(path: Path) -> 
     first, second = recipe.load(path, Example), recipe.load(path, Example, ["out=there"])
     assert recipe.digest(first) != recipe.digest(second)
     assert recipe.digest(first, exclude=["out"]) == recipe.digest(second, exclude=["out"])
+
+
+def test_a_recipe_is_found_by_file_or_by_the_name_of_one_that_ships(tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("name: small\n")
+    assert recipe.find("small", tmp_path) == str(tmp_path / "small.yaml")
+    for given in ("mine.yaml", "s3://bucket/mine", "./small"):
+        assert recipe.find(given, tmp_path) == given
+    with pytest.raises(RequestError, match="huge: no such recipe ships; give a file, or one of sm"):
+        recipe.find("huge", tmp_path)

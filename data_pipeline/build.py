@@ -1,0 +1,207 @@
+"""Drives a build: the phases in order, each a list of units that follows from those before.
+
+A build is a function of its recipe and its sources. Killed anywhere, the same command goes on with
+the units that the ledger does not have, and ends with the same bytes.
+"""
+
+import fnmatch
+import time
+from collections import Counter
+from pathlib import Path
+
+from data_pipeline.cluster import cluster
+from data_pipeline.corpus.manifest import (
+    NAME,
+    DecisionsRecord,
+    DetectorRecord,
+    Manifest,
+    ShardRecord,
+    write_manifest,
+)
+from data_pipeline.crawling import crawl, seed_addresses
+from data_pipeline.recipe import CaptionsSource, CorpusRecipe, WarcSource
+from data_pipeline.scheduling import Scheduler
+from data_pipeline.steps.captions import IMAGES_PER_UNIT, count_images
+from data_pipeline.steps.gather import URLS_PER_UNIT
+from data_pipeline.units import WORK, Entry, Unit
+from trawl import recipe as recipes
+from trawl import storage
+from trawl.errors import RequestError
+from trawl.events import EventLog
+
+EVENTS = "events.jsonl"
+RECIPE = "recipe.yaml"
+_WARC_NAMES = (".warc", ".warc.gz")
+
+
+def build(recipe: CorpusRecipe, out: str) -> None:
+    """Build the corpus of `recipe` at `out`, or finish the build that was begun there.
+
+    RequestError: a source is missing, or another corpus lies at `out`. WorkError: a unit of work
+    failed for good; the same command tries it again.
+    """
+    _claim(recipe, out)
+    if storage.exists(storage.join(out, NAME)):
+        _clear(out)
+        return
+    with EventLog(storage.join(out, EVENTS)) as log:
+        started = time.monotonic()
+        log.write("build", name=recipe.name, recipe_sha256=recipe.digest())
+        with cluster(recipe.compute) as cpus:
+            run_phases(Scheduler(out, recipe, cpus, log))
+        log.write("build-done", seconds=round(time.monotonic() - started, 1))
+    _clear(out)
+
+
+def outlook(recipe: CorpusRecipe, out: str) -> list[str]:
+    """Return what a build would do, as lines, after checking that its sources are there."""
+    source = recipe.collect.source
+    if isinstance(source, WarcSource):
+        files = warc_files(source)
+        total = sum(storage.size(uri) for uri in files)
+        told = f"{len(files)} WARC files, {total / 1e6:,.1f} MB"
+    elif isinstance(source, CaptionsSource):
+        told = f"{count_images(source)} images with captions"
+    else:
+        told = f"a crawl from {len(seed_addresses(source))} seeds"
+    state = "complete" if storage.exists(storage.join(out, NAME)) else "to be built"
+    return [f"source: {told}", f"out: {out} ({state})", "", recipes.dump(recipe).rstrip()]
+
+
+def _claim(recipe: CorpusRecipe, out: str) -> None:
+    """Write the resolved recipe into `out`; RequestError if that of another corpus lies there."""
+    place = storage.join(out, RECIPE)
+    if storage.exists(place):
+        known = recipes.load(place, CorpusRecipe)
+        if known.digest() != recipe.digest():
+            raise RequestError(
+                f"{place}: a corpus of another recipe lies here; choose another --out, or remove it"
+            )
+        return
+    storage.write_text(place, recipes.dump(recipe))
+
+
+def _clear(out: str) -> None:
+    """Remove what only the work needed, and files that a kill left half written."""
+    storage.remove(storage.join(out, WORK))
+    if not storage.is_remote(out):
+        for leftover in Path(out).rglob(".*.part"):
+            leftover.unlink(missing_ok=True)
+
+
+def run_phases(scheduler: Scheduler) -> None:
+    """Run all phases; the manifest comes last and makes the corpus whole."""
+    recipe = scheduler.recipe
+    collect(scheduler)
+    partitions = [str(number) for number in range(recipe.collect.partitions)]
+    gathered = scheduler.run("gather", [_of("gather", name) for name in partitions])
+    downloads = scheduler.run("download", download_units(recipe, gathered))
+    filters = [Unit("image_filter", name) for name in downloads]
+    scheduler.run("image_filter", filters)
+    scheduler.run("sentences", [_of("sentences", name) for name in partitions])
+    selected = scheduler.run("select", [Unit("select", "all")])["all"]
+    # A corpus without a single image still says which detector it is for: at least one unit.
+    groups = max(1, _groups(selected.result["counts"]["images"], recipe.regions.unit))
+    detected = scheduler.run("detect", [_group("detect", number) for number in range(groups)])
+    scheduler.run("score", [_of("score", name) for name in partitions])
+    aggregate = scheduler.run("aggregate", [Unit("aggregate", "all")])["all"]
+    groups = _groups(aggregate.result["kept"], recipe.shards.samples)
+    shards = scheduler.run("shards", [_group("shards", number) for number in range(groups)])
+    decided = scheduler.run("decisions", [_of("decisions", name) for name in partitions])
+    scheduler.run("gallery", [Unit("gallery", "all")])
+    detector = DetectorRecord(**detected["00000"].result["detector"])
+    write_manifest(scheduler.out, manifest_of(recipe, detector, shards, decided))
+
+
+def _of(phase: str, partition: str) -> Unit:
+    return Unit(phase, partition, {"partition": int(partition)})
+
+
+def _group(phase: str, number: int) -> Unit:
+    return Unit(phase, f"{number:05d}", {"group": number})
+
+
+def _groups(count: int, size: int) -> int:
+    return -(-count // size)
+
+
+def collect(scheduler: Scheduler) -> None:
+    """Run the phases that end with candidates: by source, files, slices of a set, or a crawl."""
+    source = scheduler.recipe.collect.source
+    if isinstance(source, WarcSource):
+        files = warc_files(source)
+        units = [
+            Unit("collect", f"{number:05d}", {"uri": uri, "bytes": storage.size(uri)})
+            for number, uri in enumerate(files)
+        ]
+        scheduler.run("collect", units)
+        if scheduler.recipe.download.source == "warc":
+            scheduler.run("locate", [Unit("locate", "all")])
+    elif isinstance(source, CaptionsSource):
+        starts = range(0, count_images(source), IMAGES_PER_UNIT)
+        units = [
+            Unit("collect", f"{number:05d}", {"first": first})
+            for number, first in enumerate(starts)
+        ]
+        scheduler.run("collect", units)
+    else:
+        crawl(scheduler, source)
+
+
+def warc_files(source: WarcSource) -> list[str]:
+    """Return the WARC files that files, folders and patterns name, sorted, each once."""
+    found: set[str] = set()
+    for uri in source.uris:
+        if "*" in uri:
+            folder, _, _ = uri.partition("*")
+            folder = folder.rpartition("/")[0] or ("." if not uri.startswith("/") else "/")
+            listed = storage.list_files(folder)
+            matches = fnmatch.filter(listed, uri)
+        elif storage.exists(uri) and uri.lower().endswith(_WARC_NAMES):
+            matches = [uri]
+        else:
+            matches = [p for p in storage.list_files(uri) if p.lower().endswith(_WARC_NAMES)]
+        if not matches:
+            raise RequestError(f"collect.source.uris: {uri}: no WARC file there; mend the path")
+        found.update(matches)
+    return sorted(found)
+
+
+def download_units(recipe: CorpusRecipe, gathered: dict[str, Entry]) -> list[Unit]:
+    """Return a unit for each slice of each partition's addresses.
+
+    Addresses of one host are in one partition when they come from the web, and the slices of a
+    partition share a lane: so one process at a time talks to a host, and its limits hold.
+    """
+    units = []
+    for partition, entry in gathered.items():
+        for group in range(_groups(entry.result["counts"]["urls"], URLS_PER_UNIT)):
+            inputs = {"partition": int(partition), "group": group}
+            lane = partition if recipe.download.source == "web" else ""
+            units.append(Unit("download", f"{partition}-{group:05d}", inputs, lane))
+    return units
+
+
+def manifest_of(
+    recipe: CorpusRecipe,
+    detector: DetectorRecord,
+    shards: dict[str, Entry],
+    decided: dict[str, Entry],
+) -> Manifest:
+    """Return the manifest, from the results of the units that wrote shards and decisions."""
+    records = [ShardRecord(**entry.result["shard"]) for entry in shards.values()]
+    funnel: Counter[str] = Counter()
+    for entry in decided.values():
+        funnel.update(entry.result["funnel"])
+    return Manifest(
+        name=recipe.name,
+        samples=sum(record.samples for record in records),
+        captions=sum(record.captions for record in records),
+        regions=sum(record.regions for record in records),
+        bytes=sum(record.bytes for record in records),
+        recipe_sha256=recipe.digest(),
+        detector=detector,
+        funnel=dict(funnel),
+        shards=records,
+        decisions=[DecisionsRecord(**entry.result["file"]) for entry in decided.values()],
+    )

@@ -1,0 +1,124 @@
+"""The commands `trawl corpus` and `trawl regions`; heavy parts are imported when one is called."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_pipeline.regions_cli import regions
+from trawl.errors import RequestError, WorkError
+
+corpus = typer.Typer(
+    help="Build, watch, check and explain corpora of image-text pairs.", no_args_is_help=True
+)
+
+Uri = Annotated[str, typer.Argument(metavar="URI", help="Folder or s3:// address of a corpus.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
+]
+
+RECIPES = Path(__file__).parent / "recipes"
+
+__all__ = ["corpus", "regions"]
+
+
+@corpus.command(
+    epilog="Example: trawl corpus build web.yaml --out out/web --set score.threshold=0.3"
+)
+def build(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe.")],
+    changes: Set = None,
+    out: Annotated[str | None, typer.Option(help="Where the corpus goes: folder or s3://.")] = None,
+    dry_run: Annotated[bool, typer.Option(help="Check recipe and sources, build nothing.")] = False,
+) -> None:
+    """Build a corpus; killed anywhere, the same command goes on where it was."""
+    from data_pipeline import build as building
+    from data_pipeline.corpus.manifest import manifest_sha256, read_manifest
+    from data_pipeline.recipe import CorpusRecipe
+    from trawl import recipe as recipes
+
+    resolved = recipes.load(recipes.find(recipe, RECIPES), CorpusRecipe, changes or ())
+    place = out or resolved.out
+    if place is None:
+        raise RequestError(f"{recipe}: key out is missing; add it, or give --out")
+    resolved = resolved.model_copy(update={"out": place})
+    if dry_run:
+        for line in building.outlook(resolved, place):
+            print(line)
+        return
+    building.build(resolved, place)
+    manifest = read_manifest(place)
+    print(f"{place}: {manifest.samples:,} samples in {len(manifest.shards)} shards")
+    print(f"manifest_sha256 {manifest_sha256(place)}")
+
+
+@corpus.command(epilog="Example: trawl corpus status out/web")
+def status(uri: Uri) -> None:
+    """Show how far a build is: progress, rate, time left, drops by reason."""
+    from data_pipeline.status import status_lines
+
+    for line in status_lines(uri):
+        print(line)
+
+
+@corpus.command(epilog="Example: trawl corpus verify s3://bucket/corpora/web")
+def verify(uri: Uri) -> None:
+    """Check every file of a corpus against its manifest: checksum, schema, count."""
+    from data_pipeline.corpus.verify import verify as check
+
+    faults = 0
+    for name, found in check(uri):
+        print(f"{'damaged' if found else 'good':8} {name}")
+        for fault in found:
+            print(f"         {fault}")
+        faults += len(found)
+    if faults:
+        raise WorkError(f"{uri}: {faults} faults; build it again or copy it anew")
+
+
+@corpus.command(epilog="Example: trawl corpus report out/web -o web.html")
+def report(
+    uri: Uri,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="The HTML file.")] = None,
+    sections: Annotated[
+        Path | None, typer.Option(help="Write the sections as JSON, for a larger report.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page: funnel, histograms, kept and dropped with reasons."""
+    from data_pipeline.report import corpus_sections
+    from trawl import storage
+    from trawl.report import page, sections_to_json
+
+    if out is None and sections is None:
+        raise RequestError("report: nothing to write; give -o FILE or --sections FILE")
+    made = corpus_sections(uri)
+    if sections is not None:
+        storage.write_json(sections, sections_to_json(made))
+    if out is not None:
+        storage.write_text(out, page(f"Corpus {uri}", made))
+
+
+@corpus.command(epilog="Example: trawl corpus explain out/web http://news.trawl.test/story.html")
+def explain(
+    uri: Uri,
+    what: Annotated[str, typer.Argument(help="Address of a page or an image, or a sample's key.")],
+) -> None:
+    """Tell the life of one page, image address or sample: each step's decision."""
+    from data_pipeline.explain import explain_lines
+
+    for line in explain_lines(uri, what):
+        print(line)
+
+
+@corpus.command(
+    "train-scorer", epilog="Example: trawl corpus train-scorer out/in-domain scorer.json"
+)
+def train_scorer(
+    uri: Uri,
+    out: Annotated[Path, typer.Argument(help="The JSON file for `score.model`.")],
+    seed: Annotated[int, typer.Option(help="Chooses the mismatched pairs.")] = 0,
+) -> None:
+    """Train the built-in model of image-text agreement from a clean corpus."""
+    from data_pipeline.steps.score_training import train
+
+    print(train(uri, out, seed))

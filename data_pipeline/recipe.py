@@ -1,0 +1,275 @@
+"""The recipe of a corpus: what to collect, how to filter it, and how to pack it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from data_pipeline.crawl.frontier import CrawlScope
+from data_pipeline.crawl.settings import DownloadSettings
+from trawl import recipe as recipes
+from trawl.recipe import Recipe
+
+# What says where things lie and which machines do the work, and so changes no byte of the corpus.
+PLACES = (
+    "out",
+    "compute",
+    "collect.source.uris",
+    "collect.source.seeds",
+    "collect.source.captions",
+    "collect.source.regions",
+    "collect.source.questions",
+    "collect.source.images",
+    "download.connect_to",
+    "regions.weights",
+    "score.model",
+)
+
+
+class WarcSource(Recipe):
+    """Pages out of WARC files."""
+
+    kind: Literal["warc"]
+
+    uris: list[str] = Field(min_length=1)
+    """Files, folders (every *.warc and *.warc.gz below) or patterns with `*`."""
+
+
+class CrawlSource(CrawlScope):
+    """Pages fetched live, from seed addresses outwards."""
+
+    kind: Literal["crawl"]
+
+    seeds: list[str] = Field(min_length=1)
+    """Addresses of first pages, or files that hold one address a line."""
+
+
+class CaptionsSource(Recipe):
+    """Captions that already lie on disk in the COCO form; the images lie in a folder."""
+
+    kind: Literal["captions"]
+
+    captions: str
+    """JSON file with `images` (id, file_name) and `annotations` (image_id, caption)."""
+
+    images: str
+    """Folder that the file names start from."""
+
+    regions: str | None = None
+    """JSON file of region phrases, kept with each sample; None: there are none."""
+
+    questions: str | None = None
+    """JSON file of questions and answers, kept with each sample; None: there are none."""
+
+
+class Collect(Recipe):
+    """Step 1: where candidates come from."""
+
+    source: Annotated[WarcSource | CrawlSource | CaptionsSource, Field(discriminator="kind")]
+
+    languages: list[str] = ["en"]
+    """Languages of pages and texts that are kept; empty: all."""
+
+    respect_opt_out: bool = True
+    """Drop candidates whose page or image says noai, noimageai or noimageindex."""
+
+    min_dominance: float = Field(default=0.0, ge=0, le=1)
+    """Drop candidates that stand out on their page by less than this share (0 to 1)."""
+
+    partitions: int = Field(default=16, ge=1, le=4096)
+    """Groups by image address in which the later steps work; more for larger crawls."""
+
+
+class Natural(Recipe):
+    """Photograph-like or not, by statistics of the pixels: logos, charts and text are not."""
+
+    enabled: bool = True
+    """Whether images that do not look natural are dropped."""
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Smallest share of evidence (0 to 1) that an image is natural."""
+
+
+class Classifier(Recipe):
+    """A classifier that is plugged in from a folder."""
+
+    model: None = None
+    """None: off. No classifier can be plugged in yet."""
+
+
+class ImageFilter(Recipe):
+    """Step 2: which images are fit, by size, shape and looks."""
+
+    min_side: int = Field(default=301, ge=1)
+    """Smallest width and height in pixels: LAIT keeps more than 300 on each side."""
+
+    max_aspect: float = Field(default=4.0, ge=1)
+    """Largest ratio of the longer side to the shorter."""
+
+    max_pixels: int = Field(default=50_000_000, ge=1)
+    """Largest width times height; read from the header, before anything is decoded."""
+
+    min_entropy: float = Field(default=1.5, ge=0)
+    """Smallest entropy of the grey levels in bits (a photograph has 6 to 8)."""
+
+    natural: Natural = Natural()
+    unsafe: Classifier = Classifier()
+    watermark: Classifier = Classifier()
+
+
+class TextFilter(Recipe):
+    """Step 3: which texts are sentences about an image."""
+
+    enabled: bool = True
+    """False takes texts as they are, but for repaired Unicode: for captions written by people."""
+
+    min_words: int = Field(default=3, ge=1)
+    """Fewest words in a text."""
+
+    max_words: int = Field(default=60, ge=1)
+    """Most words in a text; longer ones are cut into sentences first."""
+
+    max_oov: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of words that do not look like words."""
+
+    max_foreign: float = Field(default=0.7, ge=0, le=1)
+    """Probability of a language not in `collect.languages` from which a text counts as foreign."""
+
+    max_repetition: float = Field(default=0.5, ge=0, le=1)
+    """Largest share of a text that its most frequent longer word may make up."""
+
+    sources: dict[str, float] = {
+        "caption": 1.0,
+        "figcaption": 1.0,
+        "alt": 1.0,
+        "aria": 0.9,
+        "title": 0.8,
+        "surrounding": 0.3,
+        "heading": 0.3,
+        "anchor": 0.2,
+        "filename": 0.1,
+    }
+    """How far a text is trusted that nothing is known about, by where it was found (0 to 1)."""
+
+
+class Score(Recipe):
+    """Step 4: how well a text agrees with its image."""
+
+    enabled: bool = True
+    """False gives every text the score 1: for captions written by people."""
+
+    model: str = "builtin"
+    """`builtin`, or a JSON file that `trawl corpus train-scorer` wrote."""
+
+    threshold: float = Field(default=0.2, ge=0, le=1)
+    """Smallest score of a pair that is kept."""
+
+
+class Aggregate(Recipe):
+    """Step 5: which pairs stand for many like them."""
+
+    enabled: bool = True
+    """False only joins samples of identical bytes: for caption sets."""
+
+    near_duplicate_bits: int = Field(default=6, ge=0, le=12)
+    """Images whose 64-bit perceptual hashes differ in at most this many bits are one."""
+
+    max_images_per_text: int = Field(default=10, ge=1)
+    """A text that stands with more images than this is dropped everywhere."""
+
+
+class RegionSettings(Recipe):
+    """How regions are detected and stored."""
+
+    detector: str = "demo"
+    """Name of the detector."""
+
+    weights: str = "builtin"
+    """`builtin`, or a safetensors file."""
+
+    selection: str = "butd-10-100"
+    """Which of the detections become regions."""
+
+    features: Literal["float16", "int8"] = "float16"
+    """How features are stored; int8 with a scale per region takes half the space."""
+
+    batch: int = Field(default=4, ge=1)
+    """Images in one batch of the detector."""
+
+    unit: int = Field(default=96, ge=1)
+    """Images in one unit of work."""
+
+
+class Shards(Recipe):
+    """How samples are packed."""
+
+    samples: int = Field(default=1000, ge=1)
+    """Samples in a shard."""
+
+    image: Literal["original", "none"] = "original"
+    """Whether the image's bytes go into the shard."""
+
+
+class Compute(Recipe):
+    """Which machines do the work; changes no byte of the corpus."""
+
+    ray_address: str | None = None
+    """Address of a running Ray cluster; None starts Ray on this machine."""
+
+    cpus: int | None = Field(default=None, ge=1)
+    """Processes on this machine; None: as many as it has cores."""
+
+    gpus: int = Field(default=0, ge=0)
+    """GPUs that detection may use."""
+
+    attempts: int = Field(default=3, ge=1)
+    """How often a unit of work is tried before the build stops."""
+
+
+class CorpusRecipe(Recipe):
+    """A corpus, from its sources to its shards."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Name of the corpus, as it stands in the manifest."""
+
+    out: str | None = None
+    """Folder or s3:// address of the corpus; `--out` replaces it."""
+
+    collect: Collect
+    download: DownloadSettings = DownloadSettings()
+    image_filter: ImageFilter = ImageFilter()
+    text_filter: TextFilter = TextFilter()
+    score: Score = Score()
+    aggregate: Aggregate = Aggregate()
+    regions: RegionSettings = RegionSettings()
+    shards: Shards = Shards()
+    compute: Compute = Compute()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _caption_sets_are_taken_as_they_are(cls, content: Any) -> Any:
+        """Switch the steps off that judge web texts and looks, where the source is a caption set.
+
+        A recipe that names the key `enabled` of a step is obeyed.
+        """
+        source = (content.get("collect") or {}).get("source") if isinstance(content, dict) else None
+        if not isinstance(source, dict) or source.get("kind") != "captions":
+            return content
+        changed = {**content}
+        for step in ("text_filter", "score", "aggregate"):
+            changed[step] = {"enabled": False, **(content.get(step) or {})}
+        images = content.get("image_filter") or {}
+        changed["image_filter"] = {
+            **images,
+            "natural": {"enabled": False, **(images.get("natural") or {})},
+        }
+        return changed
+
+    @model_validator(mode="after")
+    def _warc_images_need_warc_pages(self) -> "CorpusRecipe":
+        if self.download.source == "warc" and self.collect.source.kind == "crawl":
+            raise ValueError("download.source warc needs collect.source.kind warc")
+        return self
+
+    def digest(self) -> str:
+        """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
+        return recipes.digest(self, PLACES)

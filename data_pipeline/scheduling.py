@@ -1,0 +1,187 @@
+"""Runs the units of one phase on Ray: a bounded window in flight, lanes, retries, the ledger."""
+
+import collections
+import importlib
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.units import (
+    Entry,
+    Ledger,
+    Result,
+    Unit,
+    Work,
+    check_inputs,
+    finish_phase,
+    new_attempt,
+)
+from trawl.errors import RequestError, WorkError
+from trawl.events import EventLog
+from trawl.progress import leg
+
+# The function that does a unit of each phase: module and name, imported where the unit runs.
+PHASES = {
+    "collect": "data_pipeline.steps.collect:run",
+    "crawl": "data_pipeline.steps.crawl_round:run",
+    "frontier": "data_pipeline.steps.crawl_round:plan",
+    "locate": "data_pipeline.steps.locate:run",
+    "gather": "data_pipeline.steps.gather:run",
+    "download": "data_pipeline.steps.download:run",
+    "image_filter": "data_pipeline.steps.image_filter:run",
+    "sentences": "data_pipeline.steps.sentences:run",
+    "select": "data_pipeline.steps.detect:plan",
+    "detect": "data_pipeline.steps.detect:run",
+    "score": "data_pipeline.steps.score:run",
+    "aggregate": "data_pipeline.steps.aggregate:run",
+    "decisions": "data_pipeline.steps.write:write_decisions",
+    "shards": "data_pipeline.steps.write:write_shards",
+    "gallery": "data_pipeline.steps.gallery:run",
+}
+_UNITS_PER_CPU = 2  # in flight: one that runs and one that waits for its turn
+
+
+def attempt(out: str, recipe: CorpusRecipe, unit: Unit) -> dict[str, Any]:
+    """Do a unit once, in whatever process this is, and enter it in the ledger.
+
+    Returns the entry, or the error as text with its nature, so that no exception of a step has to
+    travel between processes.
+    """
+    started = time.monotonic()
+    work = Work(out, recipe, unit, new_attempt())
+    try:
+        module, name = PHASES[unit.phase].split(":")
+        function: Callable[[Work], Result] = getattr(importlib.import_module(module), name)
+        entry = Ledger(out).commit(unit, work.attempt, function(work))
+    except RequestError as error:
+        return {"error": str(error), "nature": "request"}
+    except WorkError as error:
+        return {"error": str(error), "nature": "work"}
+    except Exception as error:
+        lines = traceback.format_exc().splitlines()
+        place = " ".join(line.strip() for line in lines[-3:-1])
+        return {"error": f"{type(error).__name__}: {error} ({place})", "nature": "fault"}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"entry": entry, "seconds": time.monotonic() - started, "peak_mib": peak}
+
+
+class _Lanes:
+    """The units that wait, handed out in order, never two of one lane at a time."""
+
+    def __init__(self, units: Iterable[Unit]) -> None:
+        self._lanes: dict[str, collections.deque[Unit]] = {}
+        self._free: collections.deque[str] = collections.deque()
+        for number, unit in enumerate(units):
+            lane = unit.lane or f"unit {number}"
+            if lane not in self._lanes:
+                self._lanes[lane] = collections.deque()
+                self._free.append(lane)
+            self._lanes[lane].append(unit)
+
+    def take(self) -> tuple[str, Unit] | None:
+        """Return the next unit of a free lane and occupy the lane; None if there is none."""
+        if not self._free:
+            return None
+        lane = self._free.popleft()
+        return lane, self._lanes[lane].popleft()
+
+    def give_back(self, lane: str, again: Unit | None = None) -> None:
+        """Free a lane; `again` is its unit, if it has to be done once more."""
+        if again is not None:
+            self._lanes[lane].appendleft(again)
+        if self._lanes[lane]:
+            self._free.append(lane)
+
+
+class Scheduler:
+    """Runs phases of one build on the running Ray."""
+
+    def __init__(self, out: str, recipe: CorpusRecipe, cpus: int, log: EventLog) -> None:
+        self.out, self.recipe, self.cpus, self.log = out, recipe, cpus, log
+        self.ledger = Ledger(out)
+
+    def run(self, phase: str, units: list[Unit]) -> dict[str, Entry]:
+        """Do the units of a phase that are not done, and return the entries of all of them.
+
+        RequestError from a unit ends the build at once; any other failure, a crashed worker among
+        them, is tried again up to `compute.attempts` times, then WorkError names unit and cause.
+        """
+        started = time.monotonic()
+        done = self.ledger.done(phase)
+        for unit in units:
+            if unit.name in done:
+                check_inputs(unit, done[unit.name])
+        left = [unit for unit in units if unit.name not in done]
+        self.log.write("phase", phase=phase, units=len(units), done=len(units) - len(left))
+        if left:
+            with leg(phase, len(units)) as progress:
+                progress.advance(len(units) - len(left))
+                for entry in self._do(left):
+                    done[entry.name] = entry
+                    progress.advance()
+        entries = {unit.name: done[unit.name] for unit in units}
+        finish_phase(self.out, phase, entries)
+        seconds = round(time.monotonic() - started, 3)
+        self.log.write("phase-done", phase=phase, units=len(units), seconds=seconds)
+        return entries
+
+    def _do(self, units: list[Unit]) -> Iterable[Entry]:
+        """Yield the entry of each unit as it is done."""
+        import ray
+
+        remote = ray.remote(max_retries=0)(attempt)
+        gpus = self.recipe.compute.gpus and units[0].phase == "detect"
+        options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        lanes = _Lanes(units)
+        running: dict[Any, tuple[str, Unit]] = {}
+        failures: collections.Counter[str] = collections.Counter()
+        while True:
+            while len(running) < self.cpus * _UNITS_PER_CPU and (taken := lanes.take()):
+                handle = remote.options(**options).remote(self.out, self.recipe, taken[1])
+                running[handle] = taken
+            if not running:
+                return
+            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            lane, unit = running.pop(ready)
+            outcome = self._outcome(ray, ready)
+            self._tell(unit, outcome)
+            if "entry" in outcome:
+                lanes.give_back(lane)
+                yield outcome["entry"]
+                continue
+            failures[unit.name] += 1
+            self._stop_if_hopeless(unit, outcome, failures[unit.name])
+            lanes.give_back(lane, again=unit)
+
+    def _outcome(self, ray: Any, handle: Any) -> dict[str, Any]:
+        """Return what an attempt returned; the death of its worker becomes an error like others."""
+        try:
+            return ray.get(handle)  # type: ignore[no-any-return]
+        except ray.exceptions.RayError as error:
+            first = str(error).strip().splitlines()[0]
+            return {"error": f"{type(error).__name__}: {first}", "nature": "crash"}
+
+    def _tell(self, unit: Unit, outcome: dict[str, Any]) -> None:
+        """Write an attempt into the event log."""
+        if "entry" not in outcome:
+            self.log.write("unit-failed", phase=unit.phase, unit=unit.name, **outcome)
+            return
+        self.log.write(
+            "unit",
+            phase=unit.phase,
+            unit=unit.name,
+            seconds=round(outcome["seconds"], 3),
+            peak_mib=outcome["peak_mib"],
+            counts=outcome["entry"].result.get("counts", {}),
+        )
+
+    def _stop_if_hopeless(self, unit: Unit, outcome: dict[str, Any], failures: int) -> None:
+        """Raise if the unit must not be tried again."""
+        name = f"{unit.phase}/{unit.name}"
+        if outcome["nature"] == "request":
+            raise RequestError(outcome["error"])
+        if failures >= self.recipe.compute.attempts:
+            raise WorkError(f"unit {name} failed {failures} times: {outcome['error']}")

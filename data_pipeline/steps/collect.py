@@ -1,0 +1,172 @@
+"""Step 1, collect: from WARC files and caption sets to candidates, an image address with its texts.
+
+LAIT drops pages that are not English and images that do not dominate their page; what is dropped
+here keeps its row and its reason. Pages fetched live come through `crawl_round`, by the same way.
+"""
+
+import collections
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from data_pipeline.crawl.address import canonical, host_of
+from data_pipeline.crawl.consent import header_signals, merged
+from data_pipeline.crawl.html import extract
+from data_pipeline.crawl.page import Candidate, Page, WarcRecord
+from data_pipeline.crawl.warc import read_warc
+from data_pipeline.images import sniff
+from data_pipeline.recipe import CaptionsSource, Collect, CorpusRecipe
+from data_pipeline.steps import captions
+from data_pipeline.steps.tables import (
+    CANDIDATES,
+    LOCATIONS,
+    PartitionedRows,
+    Row,
+    partition_of,
+    partitioned,
+)
+from data_pipeline.units import Result, Work
+
+OPT_OUT = ("noai", "noimageai", "noimageindex", "noindex", "tdm-reservation")
+_MAX_TEXTS = 16
+_MAX_TEXT_LETTERS = 2_000
+_REDIRECTS = (301, 302, 303, 307, 308)
+
+
+def run(work: Work) -> Result:
+    """Collect one WARC file, or one slice of a caption set."""
+    if isinstance(work.recipe.collect.source, CaptionsSource):
+        return captions.run(work)
+    return _collect_warc(work)
+
+
+def _collect_warc(work: Work) -> Result:
+    """Write the candidates of the pages of one WARC file, and where its images lie."""
+    counts: collections.Counter[str] = collections.Counter()
+    agent = work.recipe.download.agent_token
+    with (
+        partitioned(work.place("candidates.parquet"), CANDIDATES) as rows,
+        partitioned(work.place("locations.parquet"), LOCATIONS) as locations,
+    ):
+        for record in read_warc(str(work.unit.inputs["uri"])):
+            if record.error is not None or record.body is None:
+                counts[f"record {record.error}"] += 1
+            elif is_page(record.content_type) and record.status == 200:
+                page = extract(
+                    record.url, record.body, record.content_type, with_links=False, agent=agent
+                )
+                signals = signals_of(record, work.recipe)
+                add_page(with_signals(page, signals), work.recipe, rows, counts)
+            elif (location := _location_of(record)) is not None:
+                counts["images"] += 1
+                locations.add(partition_of_image(record.url, work.recipe), location)
+            else:
+                counts["other records"] += 1
+    return {"counts": dict(counts)}
+
+
+def signals_of(record: WarcRecord, recipe: CorpusRecipe) -> list[str]:
+    """Return the opt-out signals in the HTTP headers of a record."""
+    value = record.headers.get("x-robots-tag", "")
+    return header_signals([value], recipe.download.agent_token) if value else []
+
+
+def with_signals(page: Page, signals: list[str]) -> Page:
+    """Return `page` with the opt-out signals of its HTTP headers laid on it and its candidates."""
+    if "nofollow" in signals:
+        page.links = []
+    for candidate in page.candidates:
+        candidate.robots = merged(candidate.robots, signals)
+    return page
+
+
+def is_page(content_type: str) -> bool:
+    """Say whether a declared type is that of a page."""
+    return content_type.partition(";")[0].strip().lower() in ("text/html", "application/xhtml+xml")
+
+
+def _location_of(record: WarcRecord) -> Row | None:
+    """Return where an image lies, or that its address redirects or fails; None for other things."""
+    target = ""
+    if record.status in _REDIRECTS:
+        target = canonical(record.headers.get("location", ""), record.url) or ""
+    elif record.status == 200 and not _is_image(record):
+        return None
+    return {
+        "url": record.url,
+        "uri": record.uri,
+        "offset": record.offset,
+        "length": record.length,
+        "status": record.status,
+        "target": target,
+    }
+
+
+def _is_image(record: WarcRecord) -> bool:
+    return record.content_type.startswith("image/") or bool(sniff(record.body or b""))
+
+
+def add_page(
+    page: Page, recipe: CorpusRecipe, rows: PartitionedRows, counts: collections.Counter[str]
+) -> None:
+    """Add the candidates of one page, each with the reason if it is dropped at once."""
+    counts["pages"] += 1
+    if page.error is not None:
+        counts[f"page {page.error}"] += 1
+    for candidate in page.candidates:
+        row = row_of(candidate, recipe.collect)
+        counts["candidates"] += 1
+        rows.add(partition_of_image(row["url"], recipe), row)
+
+
+def partition_of_image(url: str, recipe: CorpusRecipe) -> int:
+    """Return the partition of an image: by host if it will be fetched, else by folder.
+
+    All addresses of a host in one partition is what lets one process at a time talk to it; folders
+    are smaller and still keep the sizes of one picture together.
+    """
+    if recipe.collect.source.kind == "captions":
+        group = url
+    elif recipe.download.source == "web":
+        group = host_of(url)
+    else:
+        group = url.partition("?")[0].rpartition("/")[0]
+    return partition_of(group, recipe.collect.partitions)
+
+
+def row_of(candidate: Candidate, collect: Collect) -> Row:
+    """Return the row of a candidate that was found on a page."""
+    texts = [[text.source, text.text[:_MAX_TEXT_LETTERS]] for text in candidate.texts]
+    notes = {
+        "language": candidate.language,
+        "container": candidate.container,
+        "dominance": round(candidate.dominance, 3),
+        "declared": [candidate.width, candidate.height],
+    }
+    return {
+        "url": candidate.image,
+        "page": candidate.page,
+        "position": candidate.position,
+        "alternatives": _json(candidate.alternatives),
+        "texts": _json(texts[:_MAX_TEXTS]),
+        "robots": _json(candidate.robots),
+        "licence": candidate.licence or "",
+        "reason": reason_of(candidate, collect),
+        "notes": _json(notes),
+        "extra": "",
+    }
+
+
+def reason_of(candidate: Candidate, collect: Collect) -> str:
+    """Return why a candidate is dropped before anything is fetched, "" if it is not."""
+    if collect.languages and candidate.language not in ("", *collect.languages):
+        return "page-language"
+    if collect.respect_opt_out and any(signal in OPT_OUT for signal in candidate.robots):
+        return "opt-out"
+    if candidate.dominance < collect.min_dominance:
+        return "not-dominant"
+    return ""
+
+
+def _json(value: Iterable[Any] | dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)

@@ -1,0 +1,150 @@
+"""Finds the regions of each image that is still wanted: that passed and has a text left.
+
+Images are detected once, whatever number of addresses they have, in the order of their hashes and
+in batches fixed by the recipe, so that the regions do not depend on how the images came in.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from data_pipeline.corpus.manifest import DetectorRecord
+from data_pipeline.corpus.regions import Regions, encode
+from data_pipeline.images import decode
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.steps.tables import (
+    DETECTIONS,
+    PLAN,
+    Row,
+    iterate_rows,
+    read_group,
+    read_rows,
+    write_rows,
+)
+from data_pipeline.units import Result, Work
+from trawl import storage
+
+
+def plan(work: Work) -> Result:
+    """List the images to detect, sorted by hash, with the place of their bytes."""
+    passed = _passed(work)
+    wanted: dict[str, Row] = {}
+    bins = work.earlier("download", "images.bin")
+    images = work.earlier("download", "images.parquet")
+    texts = work.earlier("sentences", "texts.parquet")
+    for partition, place in texts.items():
+        described = {
+            row["url"] for row in iterate_rows(place, ["url", "reason"]) if not row["reason"]
+        }
+        for unit in sorted(name for name in images if name.partition("-")[0] == partition):
+            for row in read_rows(images[unit]):
+                if row["sha256"] in passed and row["url"] in described:
+                    spot = {name: row[name] for name in ("sha256", "offset", "size", "kind")}
+                    wanted.setdefault(row["sha256"], {**spot, "uri": bins[unit]})
+    rows = (wanted[digest] for digest in sorted(wanted))
+    write_rows(work.place("plan.parquet"), rows, PLAN, group=work.recipe.regions.unit)
+    return {"counts": {"images": len(wanted)}}
+
+
+def _passed(work: Work) -> set[str]:
+    """Return the hashes of the images that passed the filter."""
+    return {
+        row["sha256"]
+        for place in work.earlier("image_filter", "looks.parquet").values()
+        for row in iterate_rows(place, ["sha256", "reason"])
+        if not row["reason"]
+    }
+
+
+@functools.lru_cache(maxsize=1)
+def loaded_detector(name: str, weights: str) -> Any:
+    """Return the detector, loaded once in a process; one thread, for others compute beside us."""
+    import torch
+
+    from data_pipeline.detector.inference import load_detector
+
+    torch.set_num_threads(1)
+    return load_detector(name, weights)
+
+
+def detector_record(recipe: CorpusRecipe) -> DetectorRecord:
+    """Return what the manifest says of the detector."""
+    settings = recipe.regions
+    detector = loaded_detector(settings.detector, settings.weights)
+    return DetectorRecord(
+        name=detector.name,
+        weights_sha256=detector.weights_sha256,
+        selection=settings.selection,
+        features=settings.features,
+        feature_size=detector.feature_size,
+        objects=list(detector.objects),
+        attributes=list(detector.attributes),
+    )
+
+
+def run(work: Work) -> Result:
+    """Detect one group of the plan; write the regions blobs and a table of what they show."""
+    place = work.earlier("select", "plan.parquet")["all"]
+    images = read_group(place, int(work.unit.inputs["group"]))
+    rows = []
+    offset = 0
+    with storage.open_atomic(work.place("regions.bin")) as file:
+        for row, regions in _detected(images, work.recipe):
+            stored = regions.stored_as(work.recipe.regions.features)
+            blob = encode(stored)
+            file.write(blob)
+            spot = {"uri": work.place("regions.bin"), "offset": offset, "size": len(blob)}
+            rows.append({"sha256": row["sha256"], **spot, **shown(stored)})
+            offset += len(blob)
+    write_rows(work.place("detections.parquet"), rows, DETECTIONS)
+    regions_found = sum(len(row["object_ids"]) for row in rows)
+    detector = detector_record(work.recipe).model_dump()
+    storage.write_json(work.place("detector.json"), detector)
+    return {"counts": {"images": len(rows), "regions": regions_found}, "detector": detector}
+
+
+def shown(regions: Regions) -> Row:
+    """Return labels and confidences of regions as lists, for the scorer."""
+    return {
+        "object_ids": regions.object_ids.tolist(),
+        "object_conf": regions.object_conf.astype(np.float32).tolist(),
+        "attribute_ids": regions.attribute_ids.tolist(),
+        "attribute_conf": regions.attribute_conf.astype(np.float32).tolist(),
+    }
+
+
+def _detected(images: list[Row], recipe: CorpusRecipe) -> Iterator[tuple[Row, Regions]]:
+    """Yield each image's row with its regions, batch by batch."""
+    settings = recipe.regions
+    detector = loaded_detector(settings.detector, settings.weights)
+    for start in range(0, len(images), settings.batch):
+        batch = images[start : start + settings.batch]
+        pixels = [decode(data, recipe.image_filter.max_pixels) for data in read_spots(batch)]
+        found: list[Regions] = detector.detect(pixels, selection=settings.selection)
+        yield from zip(batch, found, strict=True)
+
+
+def read_spots(rows: list[Row]) -> Iterator[bytes]:
+    """Yield the bytes at each row's uri, offset and size, opening no file twice in a row."""
+    uri, file = "", None
+    with contextlib.ExitStack() as stack:
+        for row in rows:
+            if row["uri"] != uri or file is None:
+                stack.close()
+                uri, file = row["uri"], stack.enter_context(storage.open_read(row["uri"]))
+            yield _read_at(file, row)
+
+
+def _read_at(file: BinaryIO, row: Row) -> bytes:
+    file.seek(row["offset"])
+    return file.read(row["size"])
+
+
+def tags_of(detection: Row, objects: list[str]) -> list[str]:
+    """Return the names of the detected objects by confidence, each once."""
+    order = np.argsort(-np.asarray(detection["object_conf"], dtype=np.float32), kind="stable")
+    names = (objects[detection["object_ids"][number]] for number in order)
+    return list(dict.fromkeys(names))

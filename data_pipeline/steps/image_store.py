@@ -1,0 +1,101 @@
+"""What comes of the addresses of one download unit: bytes in one file, and a row an address."""
+
+import collections
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from data_pipeline.images import ImageError, read_header
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.steps.collect import OPT_OUT
+from data_pipeline.steps.tables import Row
+
+# After these another address of the same picture may be tried; a refusal is final.
+_MENDABLE = frozenset(
+    ("http-error", "not-in-warc", "not-an-image", "bad-header", "timeout", "connection")
+    + ("too-large", "too-many-redirects", "truncated", "bad-url")
+)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What came of one address: bytes, or a reason why there are none."""
+
+    body: bytes | None
+    reason: str = ""
+    status: int = 0
+    robots: tuple[str, ...] = ()
+
+
+class ImageStore:
+    """Writes image bytes one after the other, equal bytes once, and keeps a row an address."""
+
+    def __init__(self, file: BinaryIO, recipe: CorpusRecipe) -> None:
+        self._file = file
+        self._respect_opt_out = recipe.collect.respect_opt_out
+        self._min_side = recipe.image_filter.min_side
+        self._offset = 0
+        self._known: dict[str, Row] = {}
+        self._rows: dict[str, Row] = {}
+
+    def add(self, url: str, arrival: Arrival) -> None:
+        """Take what came for `url`; a second arrival replaces a first that was no good."""
+        row = self._row(url, arrival)
+        if url not in self._rows or self._is_good(row):
+            self._rows[url] = row
+
+    def wants_more(self, url: str) -> bool:
+        """Say whether another address of the same picture may bring a better image."""
+        row = self._rows.get(url)
+        return row is None or row["reason"] in _MENDABLE or not (row["reason"] or self._fits(row))
+
+    def rows(self) -> list[Row]:
+        """Return the rows, sorted by address."""
+        return [self._rows[url] for url in sorted(self._rows)]
+
+    def counts(self) -> dict[str, int]:
+        """Count the images and the reasons why there are none."""
+        counts = collections.Counter(row["reason"] or "images" for row in self._rows.values())
+        return {**counts, "bytes": self._offset}
+
+    def _is_good(self, row: Row) -> bool:
+        return not row["reason"] and self._fits(row)
+
+    def _fits(self, row: Row) -> bool:
+        return min(row["width"], row["height"]) >= self._min_side  # type: ignore[no-any-return]
+
+    def _row(self, url: str, arrival: Arrival) -> Row:
+        """Return the row of an arrival, after writing its bytes if they are new and an image."""
+        row: Row = {
+            "url": url,
+            "reason": arrival.reason,
+            "sha256": "",
+            "kind": "",
+            "width": 0,
+            "height": 0,
+            "offset": 0,
+            "size": 0,
+            "robots": json.dumps(list(arrival.robots)),
+            "notes": json.dumps({"status": arrival.status} if arrival.status else {}),
+        }
+        if arrival.body is None:
+            return row
+        if self._respect_opt_out and any(signal in OPT_OUT for signal in arrival.robots):
+            return {**row, "reason": "opt-out"}
+        try:
+            header = read_header(arrival.body)
+        except ImageError as error:
+            return {**row, "reason": error.reason}
+        row.update(kind=header.kind, width=header.width, height=header.height)
+        row.update(self._place(arrival.body))
+        return row
+
+    def _place(self, body: bytes) -> Row:
+        """Write bytes unless they lie there already; return hash, offset and size."""
+        digest = hashlib.sha256(body).hexdigest()
+        if digest not in self._known:
+            self._known[digest] = {"sha256": digest, "offset": self._offset, "size": len(body)}
+            self._file.write(body)
+            self._offset += len(body)
+        return self._known[digest]

@@ -1,0 +1,57 @@
+"""Mends texts before they are judged: Unicode, white space, sentences, personal data."""
+
+import contextlib
+import html
+import re
+import unicodedata
+
+_MOJIBAKE = re.compile("[ÃÂ][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|ï»¿")
+_INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff\ufffc\ufffd]")
+_SPACE = re.compile(r"\s+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])[\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+_ABBREVIATION = re.compile(
+    r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|No|Nos|Fig|Figs|Pl|Vol|vs|etc|ca|approx|cf|Sr|Jr|fig|figs|pp?)\.$"
+)
+_TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
+_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}")
+_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_TELEPHONE = re.compile(
+    r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}(?!\w)"
+)
+_FOLDED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
+
+
+def repair(text: str) -> str:
+    """Return `text` with entities, double encoding, composition, odd marks and white space mended.
+
+    Text that was UTF-8 but read as Windows-1252 is turned back where it can be without loss.
+    """
+    text = html.unescape(text)
+    if _MOJIBAKE.search(text):
+        with contextlib.suppress(UnicodeEncodeError, UnicodeDecodeError):  # it may but look so
+            text = text.encode("cp1252").decode("utf-8")
+    text = unicodedata.normalize("NFC", text)
+    text = _INVISIBLE.sub("", _TAG.sub(" ", text))
+    text = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
+    return _SPACE.sub(" ", text.translate(_FOLDED)).strip()
+
+
+def without_personal_data(text: str) -> str:
+    """Return `text` without e-mail addresses, telephone numbers and web addresses."""
+    for pattern in (_EMAIL, _ADDRESS, _TELEPHONE):
+        text = pattern.sub(" ", text)
+    return _SPACE.sub(" ", text).strip(" ,;:-|")
+
+
+def sentences(text: str) -> list[str]:
+    """Split a text after its sentences; full stops of abbreviations and initials end none."""
+    found: list[str] = []
+    start = 0
+    for match in _SENTENCE_END.finditer(text):
+        piece = text[start : match.end()].strip()
+        if _ABBREVIATION.search(text[start : match.start()]):
+            continue
+        found.append(piece)
+        start = match.end()
+    found.append(text[start:].strip())
+    return [sentence for sentence in found if sentence]
