@@ -1,0 +1,1 @@
+"""The ZeRO presets, JSON files that plain DeepSpeed reads too."""

@@ -1,0 +1,60 @@
+"""One rank of a run: `torchrun ... -m pretrain run RECIPE`, as `trawl pretrain run` starts it."""
+
+import argparse
+import logging
+import os
+import sys
+import traceback
+from pathlib import Path
+
+from pretrain.exit_codes import ExitCode
+from pretrain.local_launch import Ending, leave_ending
+from pretrain.ranks import die_with_parent
+from trawl.errors import TrawlError
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options of one rank; they are those of `trawl pretrain run`."""
+    parser = argparse.ArgumentParser(prog="python -m pretrain", description=__doc__)
+    parser.add_argument("command", choices=["run"])
+    parser.add_argument("recipe", help="the recipe's file, or the name of a shipped one")
+    parser.add_argument("--stage", help="run this stage alone")
+    parser.add_argument("--resume", default="auto", help="auto, never, or a checkpoint's folder")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--work", type=Path, help="local folder for runs in an object store")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one rank and return its exit code; an error becomes one line for the launcher."""
+    options = parse(arguments)
+    die_with_parent()
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        from pretrain import stages
+        from pretrain.recipe import locate
+
+        stages.run(
+            stages.Options(
+                locate(options.recipe), options.stage, options.resume, options.set, options.work
+            )
+        )
+        ending = Ending(ExitCode.DONE)
+    except TrawlError as error:
+        logging.getLogger("pretrain").error("%s", traceback.format_exc())
+        ending = Ending(int(error.exit_code), str(error))
+    except Exception as error:
+        logging.getLogger("pretrain").error("%s", traceback.format_exc())
+        ending = Ending(
+            ExitCode.FAILURE,
+            f"rank {rank}: a fault of Trawl itself ({type(error).__name__}: {error}); "
+            "the traceback is in the run's logs",
+        )
+    leave_ending(rank, ending)
+    if ending.message and "TRAWL_ENDINGS" not in os.environ:
+        print(f"trawl: {ending.message}", file=sys.stderr)
+    return ending.code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""From samples of corpora to the padded batches that a model reads."""

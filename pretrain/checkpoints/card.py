@@ -1,0 +1,93 @@
+"""The model card of a release."""
+
+from typing import Any
+
+from pretrain.recipe import PretrainRecipe, StageRecipe
+
+
+def card(
+    recipe: PretrainRecipe,
+    stage: StageRecipe,
+    lineage: dict[str, Any],
+    evaluation: dict[str, Any],
+    corpora: list[dict[str, Any]],
+) -> str:
+    """Return README.md of the release of `stage`; corpora say name, samples and detector."""
+    title = f"{recipe.name}, stage {stage.name}"
+    parts = [
+        "---",
+        f"license: {recipe.publish.licence}",
+        "library_name: transformers",
+        "tags: [vision-language, trawl, " + recipe.model.family + "]",
+        "---",
+        "",
+        f"# {title}",
+        "",
+        f"A {recipe.model.family} ({recipe.model.size}) pretrained by Trawl on detected regions, "
+        "their object tags and captions.",
+        "",
+        "```python",
+        "import pretrain  # registers the model family",
+        "from transformers import AutoModel",
+        "",
+        'model = AutoModel.from_pretrained("THIS FOLDER")',
+        "```",
+        "",
+        "## Lineage",
+        "",
+        *_lineage(lineage),
+        "",
+        "## Data",
+        "",
+        "| corpus | samples | weight | detector | manifest |",
+        "| --- | --- | --- | --- | --- |",
+        *(
+            f"| {c['name']} | {c['samples']:,} | {c['weight']} | {c['detector']} "
+            f"| `{c['manifest_sha256'][:12]}` |"
+            for c in corpora
+        ),
+        "",
+        f"{stage.steps:,} steps of {stage.batch.samples:,} samples, objectives "
+        + ", ".join(f"{name} ({weight:g})" for name, weight in stage.objectives.items())
+        + ".",
+        "",
+        "## Metrics",
+        "",
+        "| metric | value |",
+        "| --- | --- |",
+        *(f"| {name} | {value:.4g} |" for name, value in _numbers(evaluation).items()),
+        "",
+        "## Licence",
+        "",
+        f"The weights: {recipe.publish.licence}. Each image and text of a corpus keeps its own; "
+        "`licence` in a sample's JSON says what its page declared. Detector features are derived "
+        "from the images.",
+    ]
+    if recipe.publish.notes:
+        parts += ["", "## Notes", "", recipe.publish.notes]
+    return "\n".join(parts) + "\n"
+
+
+def _lineage(lineage: dict[str, Any]) -> list[str]:
+    parent = lineage["parent"]
+    started = (
+        f"- starts from {parent['name']}, manifest `{parent['manifest_sha256']}`"
+        if parent
+        else "- starts from new weights"
+    )
+    return [
+        started,
+        f"- recipe `{lineage['recipe_sha256']}`, in full in `manifest.json`",
+        f"- code {lineage['code']}",
+    ]
+
+
+def _numbers(evaluation: dict[str, Any], prefix: str = "") -> dict[str, float]:
+    """Return the numbers in `evaluation` by dotted key; lists are left out."""
+    numbers: dict[str, float] = {}
+    for name, value in evaluation.items():
+        if isinstance(value, dict):
+            numbers |= _numbers(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            numbers[prefix + name] = value
+    return numbers

@@ -1,0 +1,200 @@
+"""The commands `trawl pretrain`, `trawl evaluate` and `trawl checkpoint`."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+pretrain = typer.Typer(
+    no_args_is_help=True,
+    help="Pretrain a model in stages.",
+    epilog="Example: trawl pretrain run r.yaml",
+)
+evaluate = typer.Typer(
+    no_args_is_help=True,
+    help="Evaluate a published stage on a downstream task.",
+    epilog="Example: trawl evaluate retrieval RUN/stages/in-domain --corpus held-out",
+)
+checkpoint = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, publish, pull and verify checkpoints.",
+    epilog="Example: trawl checkpoint pull s3://bucket/releases/name/stage ./model",
+)
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key.")
+]
+
+
+@pretrain.callback()
+def _pretrain() -> None:
+    """Pretrain a model in stages."""
+
+
+@pretrain.command(epilog="Example: trawl pretrain run recipe.yaml --processes 2 --set seed=1")
+def run(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe.")],
+    stage: Annotated[str | None, typer.Option(help="Run this stage alone.")] = None,
+    resume: Annotated[str, typer.Option(help="auto, never, or a checkpoint's folder.")] = "auto",
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="Ranks on this machine; nothing: one a GPU, or one.")
+    ] = None,
+    overrides: Overrides = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Local folder for runs in an object store.")
+    ] = None,
+) -> None:
+    """Run a pretraining through its stages, or go on with it; the same command resumes it.
+
+    Exit codes: 0 done, 1 failure, 2 wrong request, 65 data, 71 machine, 75 preempted, 79 numerics.
+    """
+    from pretrain.recipe import PretrainRecipe, locate
+    from trawl import recipe as recipes
+
+    # Read here too, so that a wrong recipe is told before any rank is started.
+    recipe = locate(recipe)
+    recipes.load(recipe, PretrainRecipe, overrides or [])
+    arguments = ["run", recipe, "--resume", resume]
+    arguments += ["--stage", stage] if stage else []
+    arguments += ["--work", str(work)] if work else []
+    arguments += [part for override in overrides or [] for part in ("--set", override)]
+    if "RANK" in os.environ:
+        from pretrain.__main__ import main
+
+        raise typer.Exit(main(arguments))
+    from pretrain.local_launch import launch
+
+    ending = launch(arguments, processes or _devices())
+    if ending.message:
+        print(f"trawl: {ending.message}", file=sys.stderr)
+    raise typer.Exit(ending.code)
+
+
+def _devices() -> int:
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+@pretrain.command(epilog="Example: trawl pretrain report runs/oscar -o report.html")
+def report(
+    run_folder: Annotated[str, typer.Argument(help="The run: its checkpoint.uri.")],
+    output: Annotated[Path | None, typer.Option("-o", help="Write an HTML page here.")] = None,
+    sections: Annotated[
+        Path | None, typer.Option(help="Write the page's sections as JSON here.")
+    ] = None,
+) -> None:
+    """Write the report of a run: loss curves, speeds, evaluations."""
+    from pretrain import report as reports
+    from trawl import storage
+    from trawl.errors import RequestError
+    from trawl.report import page, sections_to_json
+
+    if output is None and sections is None:
+        raise RequestError("trawl pretrain report: say where to: -o FILE.html or --sections FILE")
+    made = reports.sections(run_folder)
+    if output is not None:
+        storage.write_text(output, page(f"Pretraining at {run_folder}", made))
+    if sections is not None:
+        storage.write_json(sections, sections_to_json(made))
+
+
+@evaluate.callback()
+def _evaluate() -> None:
+    """Evaluate a published stage on a downstream task."""
+
+
+@evaluate.command(
+    epilog="Example: trawl evaluate retrieval RUN/stages/in-domain --corpus held-out --out e.json"
+)
+def retrieval(
+    target: Annotated[str, typer.Argument(help="A published stage's folder, or a recipe.")],
+    corpus: Annotated[
+        str | None, typer.Option(help="Held-out pairs; nothing: the recipe's evaluation.corpus.")
+    ] = None,
+    stage: Annotated[
+        str | None, typer.Option(help="Stage of the recipe; nothing: the last one.")
+    ] = None,
+    count: Annotated[int, typer.Option(min=2, help="Images, and as many texts.")] = 200,
+    out: Annotated[Path | None, typer.Option(help="Write the scores here, as JSON.")] = None,
+) -> None:
+    """Zero-shot retrieval between images and texts, both ways: recall at 1, 5 and 10."""
+    from pretrain.evaluation import resolve, retrieval_scores
+    from trawl import storage
+
+    scores = retrieval_scores(*resolve(target, stage, corpus), count)
+    for name, score in scores.items():
+        if isinstance(score, float):
+            print(f"{name}  {score:.3f}")
+    if out is not None:
+        storage.write_json(out, scores)
+
+
+@checkpoint.callback()
+def _checkpoint() -> None:
+    """List, show, publish, pull and verify checkpoints."""
+
+
+@checkpoint.command(
+    epilog="Example: trawl checkpoint publish RUN/stages/in-domain s3://b/r/in-domain"
+)
+def publish(
+    source: Annotated[str, typer.Argument(help="A published stage: its folder.")],
+    target: Annotated[str, typer.Argument(help="Where to: a local folder or s3:// URI.")],
+) -> None:
+    """Copy a release to another place, manifest last; a release that is there never changes."""
+    from pretrain.checkpoints.publish import publish as publish_release
+
+    content = publish_release(source, target)
+    print(f"{target}  {content['sha256']}")
+
+
+@checkpoint.command(
+    epilog="Example: trawl checkpoint pull s3://bucket/releases/r/in-domain ./model"
+)
+def pull(
+    source: Annotated[str, typer.Argument(help="The release: a folder or s3:// URI.")],
+    target: Annotated[Path, typer.Argument(help="The local folder that it becomes.")],
+) -> None:
+    """Fetch a release, each file checked against its SHA-256; go on where a killed pull ended."""
+    from pretrain.checkpoints.pull import pull as pull_release
+
+    content = pull_release(source, target)
+    print(f"{target}  {content['sha256']}")
+
+
+@checkpoint.command(epilog="Example: trawl checkpoint verify ./model")
+def verify(
+    uri: Annotated[str, typer.Argument(help="A release or a training checkpoint.")],
+) -> None:
+    """Check every file against the manifest."""
+    from pretrain.checkpoints.pull import verify as verify_release
+
+    content = verify_release(uri)
+    print(f"{uri}: whole, {len(content['files'])} files, {content['sha256']}")
+
+
+@checkpoint.command("list", epilog="Example: trawl checkpoint list s3://bucket/releases")
+def list_all(
+    uri: Annotated[str, typer.Argument(help="A folder of releases, or a run.")],
+) -> None:
+    """List the releases and training checkpoints at and below a place."""
+    from pretrain.checkpoints.catalogue import entries
+
+    for entry in entries(uri):
+        print(
+            f"{entry.kind:<11} {entry.stage:<16} step {entry.step:>8}  "
+            f"{entry.bytes / 1e6:9.1f} MB  {entry.sha256[:12]}  {entry.uri}"
+        )
+
+
+@checkpoint.command(epilog="Example: trawl checkpoint show ./model")
+def show(
+    uri: Annotated[str, typer.Argument(help="A release or a training checkpoint.")],
+) -> None:
+    """Show where a release comes from and how good it is, without checking its files."""
+    from pretrain.checkpoints.catalogue import description
+
+    print(description(uri))

@@ -1,0 +1,91 @@
+"""Starts the ranks of a run on this machine by torchrun, and says how they ended."""
+
+import json
+import logging
+import os
+import signal
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pretrain.exit_codes import ExitCode, worst
+
+# Each rank leaves a file here that says how it ended: torchrun itself only knows that one failed.
+_ENDINGS = "TRAWL_ENDINGS"
+# A rank that was told to stop may take this long to save; then it is killed.
+_GRACE_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a rank, or the whole run, ended."""
+
+    code: int
+    message: str = ""
+    time: float = 0.0
+    """When the rank said so; the others often fail for want of the first that did."""
+
+
+def leave_ending(rank: int, ending: Ending) -> None:
+    """Tell the launcher, if there is one of ours, how this rank ended."""
+    if folder := os.environ.get(_ENDINGS):
+        Path(folder, f"{rank}.json").write_text(
+            json.dumps(asdict(ending) | {"time": time.time()}), encoding="utf-8"
+        )
+
+
+def launch(arguments: list[str], processes: int) -> Ending:
+    """Run `python -m pretrain ARGUMENTS` in `processes` ranks and wait for them.
+
+    The rendezvous takes a free port. SIGTERM and SIGINT go on to the ranks, which save; when this
+    process dies otherwise, the ranks die with it.
+    """
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    # What went wrong is told by us, in one line.
+    for name in list(logging.root.manager.loggerDict):
+        if name.startswith("torch.distributed"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
+    os.environ["TRAWL_LAUNCHER"] = str(os.getpid())
+    options = ["--standalone", "--nproc-per-node", str(processes)]
+    options += ["--shutdown-timeout", str(_GRACE_SECONDS)]
+    with tempfile.TemporaryDirectory(prefix="trawl-ranks-") as folder:
+        os.environ[_ENDINGS] = folder
+        stopped, exits = False, dict.fromkeys(range(processes), 0)
+        try:
+            torchrun.run(torchrun.parse_args([*options, "-m", "pretrain", *arguments]))
+        except ChildFailedError as error:
+            exits |= {rank: failure.exitcode for rank, failure in error.failures.items()}
+        except SignalException:
+            stopped = True
+        return _together(Path(folder), exits, stopped)
+
+
+def _together(folder: Path, exits: dict[int, int], stopped: bool) -> Ending:
+    """Return the run's ending from those of its ranks."""
+    endings = [
+        _ending(folder / f"{rank}.json", rank, code, stopped) for rank, code in exits.items()
+    ]
+    code = worst([ending.code for ending in endings])
+    return min((ending for ending in endings if ending.code == code), key=lambda e: e.time)
+
+
+def _ending(path: Path, rank: int, exit_code: int, stopped: bool) -> Ending:
+    """Return how `rank` ended by its own word or, if it left none, by its exit code."""
+    if path.exists():
+        return Ending(**json.loads(path.read_text(encoding="utf-8")))
+    if stopped:
+        return Ending(ExitCode.PREEMPTED, "told to stop before the training began")
+    if exit_code == -signal.SIGKILL:
+        return Ending(
+            ExitCode.BAD_NODE, f"rank {rank} was killed from outside; is the machine out of memory?"
+        )
+    if exit_code < 0:
+        name = signal.Signals(-exit_code).name
+        return Ending(ExitCode.FAILURE, f"rank {rank} died of {name}; see its log")
+    return Ending(ExitCode.FAILURE, f"rank {rank} ended without a word; see its log")

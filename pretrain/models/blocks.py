@@ -1,0 +1,216 @@
+"""The parts of BERT that all families share: post-norm transformer layers, embeddings, pooler.
+
+Numerics and parameter names are those of Devlin et al. (2019): exact GELU, LayerNorm with epsilon
+1e-12 inside the root, masks of -10000, dropout after the embeddings' norm, on attention shares and
+on the output of both halves of a layer.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from pretrain.models.attention import attention_named
+
+
+@dataclass(frozen=True)
+class BlockShape:
+    """The sizes of a stack of layers, and which attention runs in it."""
+
+    hidden: int
+    heads: int
+    intermediate: int
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    norm_epsilon: float = 1e-12
+    attention: str | None = "sdpa"
+
+    def norm(self) -> nn.LayerNorm:
+        """Return a new LayerNorm of this shape."""
+        return nn.LayerNorm(self.hidden, eps=self.norm_epsilon)
+
+
+class SelfAttention(nn.Module):
+    """Queries, keys and values, and the attention between them."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        if shape.hidden % shape.heads:
+            raise ValueError(f"hidden size {shape.hidden} does not divide by {shape.heads} heads")
+        self.head_size = shape.hidden // shape.heads
+        self.dropout = shape.attention_dropout
+        self.attend = attention_named(shape.attention)
+        self.query = nn.Linear(shape.hidden, shape.hidden)
+        self.key = nn.Linear(shape.hidden, shape.hidden)
+        self.value = nn.Linear(shape.hidden, shape.hidden)
+
+    @torch.no_grad()
+    def start_comparing(self, heads: int) -> None:
+        """Let the first `heads` heads find equal tokens, and the others average, from the start.
+
+        Keys that are copies of the queries make equal tokens attend to each other; queries of zero
+        attend to all alike.
+        """
+        rows = heads * self.head_size
+        self.key.weight[:rows] = self.query.weight[:rows]
+        self.query.weight[rows:] = 0
+
+    def _heads(self, states: Tensor) -> Tensor:
+        """Return [batch, heads, length, head size] from [batch, length, hidden]."""
+        return states.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
+
+    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor) -> Tensor:
+        """Return what the queries of `states` find in `source`: [batch, queries, hidden]."""
+        mixed = self.attend(
+            self._heads(self.query(states)),
+            self._heads(self.key(source)),
+            self._heads(self.value(source)),
+            bias,
+            self.dropout if self.training else 0.0,
+        )
+        return mixed.transpose(1, 2).flatten(2)
+
+
+class ResidualOutput(nn.Module):
+    """The end of both halves of a layer: LN(residual + dropout(dense(states)))."""
+
+    def __init__(self, shape: BlockShape, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, shape.hidden)
+        self.LayerNorm = shape.norm()
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+        """Return [batch, length, hidden] from states [batch, length, width] and the residual."""
+        normed: Tensor = self.LayerNorm(residual + self.dropout(self.dense(states)))
+        return normed
+
+
+class Attention(nn.Module):
+    """The first half of a layer."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.self = SelfAttention(shape)
+        self.output = ResidualOutput(shape, shape.hidden)
+
+    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor) -> Tensor:
+        """Return [batch, queries, hidden] from `states`, attending to `source`."""
+        mixed: Tensor = self.output(self.self(states, bias, source), states)
+        return mixed
+
+
+class Intermediate(nn.Module):
+    """The widening of the second half of a layer: gelu(dense(states))."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.dense = nn.Linear(shape.hidden, shape.intermediate)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return [batch, length, intermediate]."""
+        return functional.gelu(self.dense(states))
+
+
+class Layer(nn.Module):
+    """One transformer layer, normalised after each half."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.attention = Attention(shape)
+        self.intermediate = Intermediate(shape)
+        self.output = ResidualOutput(shape, shape.intermediate)
+
+    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor | None = None) -> Tensor:
+        """Return [batch, queries, hidden]; keys and values come from `source`, else from `states`.
+
+        bias is added to the scores: [batch, 1, 1 or queries, keys].
+        """
+        mixed = self.attention(states, bias, states if source is None else source)
+        deep: Tensor = self.output(self.intermediate(mixed), mixed)
+        return deep
+
+
+class Encoder(nn.Module):
+    """A stack of layers."""
+
+    gradient_checkpointing = False
+
+    def __init__(self, shape: BlockShape, layers: int) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(Layer(shape) for _ in range(layers))
+
+    def forward(
+        self, states: Tensor, bias: Tensor | None, history: list[Tensor] | None = None
+    ) -> list[Tensor]:
+        """Return the input and the output of each layer, all [batch, length, hidden].
+
+        `history` holds, for each layer, states [batch, earlier, hidden] of positions that came
+        before: keys and values are computed from them and `states` together (Oscar's decoding).
+        """
+        reached = [states]
+        for number, layer in enumerate(self.layer):
+            source = None if history is None else torch.cat([history[number], reached[-1]], dim=1)
+            if self.gradient_checkpointing and self.training:
+                step = checkpoint(layer, reached[-1], bias, source, use_reentrant=False)
+            else:
+                step = layer(reached[-1], bias, source)
+            reached.append(step)
+        return reached
+
+    def first_position(self, states: Tensor, bias: Tensor | None) -> Tensor:
+        """Return the last layer's state of position 0 alone: [batch, 1, hidden].
+
+        The same numbers as `forward`, but the last layer computes one query instead of all.
+        bias is [batch, 1, 1, keys].
+        """
+        *lower, last = self.layer
+        for layer in lower:
+            states = layer(states, bias)
+        first: Tensor = last(states[:, :1], bias, states)
+        return first
+
+
+class TextEmbeddings(nn.Module):
+    """Sum of word, position and segment embeddings, normalised."""
+
+    def __init__(self, shape: BlockShape, words: int, positions: int, segments: int) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(words, shape.hidden, padding_idx=0)
+        self.position_embeddings = nn.Embedding(positions, shape.hidden)
+        self.token_type_embeddings = nn.Embedding(segments, shape.hidden)
+        self.LayerNorm = shape.norm()
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+    ) -> Tensor:
+        """Return [batch, length, hidden]; segments default to 0, positions count from 0."""
+        if position_ids is None:
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        if token_type_ids is None:
+            token_type_ids = torch.zeros_like(input_ids)
+        total = (
+            self.word_embeddings(input_ids)
+            + self.token_type_embeddings(token_type_ids)
+            + self.position_embeddings(position_ids)
+        )
+        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        return embedded
+
+
+class Pooler(nn.Module):
+    """tanh(dense(state of token 0))."""
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(hidden, hidden)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return [batch, hidden] from [batch, length, hidden]."""
+        return torch.tanh(self.dense(states[:, 0]))

@@ -1,0 +1,229 @@
+"""Oscar (Li et al., ECCV 2020) and Oscar+ (VinVL, Zhang et al., CVPR 2021).
+
+One BERT reads `[CLS] caption [SEP] tags [SEP]` and, after it, the projected regions of the image.
+Regions have neither position nor segment. Tensors are named as in the published checkpoints.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+from transformers.utils.generic import ModelOutput
+
+from pretrain.models.attention import mask_bias
+from pretrain.models.blocks import BlockShape, Encoder, Pooler, SelfAttention, TextEmbeddings
+from pretrain.models.heads import MaskedTokenHead
+from pretrain.models.oscar_config import OscarConfig
+
+# What a batch holds for the objectives alone; the model passes over it.
+TARGETS = frozenset({"masked_labels", "contrast_labels", "match_labels"})
+
+
+class OscarPreTrainedModel(PreTrainedModel):
+    """What both forms of Oscar share: configuration, prefix, initial values."""
+
+    config_class = OscarConfig
+    config: OscarConfig
+    base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        """Draw weights from N(0, 0.02), the row of the padding token included, as published."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            init.normal_(module.weight, std=self.config.initializer_range)
+        elif isinstance(module, nn.LayerNorm):
+            init.ones_(module.weight)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, Tensor):
+            init.zeros_(bias)
+
+
+class OscarModel(OscarPreTrainedModel):
+    """The network without prediction heads."""
+
+    # A published folder holds the heads too.
+    _keys_to_ignore_on_load_unexpected = [r"^cls\."]
+
+    def __init__(self, config: OscarConfig) -> None:
+        super().__init__(config)
+        shape = config.block_shape()
+        self.embeddings = TextEmbeddings(
+            shape, config.vocab_size, config.max_position_embeddings, config.type_vocab_size
+        )
+        self.img_embedding = nn.Linear(config.img_feature_dim, config.hidden_size)
+        self.LayerNorm = (
+            nn.LayerNorm(config.hidden_size, eps=config.img_layer_norm_eps)
+            if config.use_img_layernorm
+            else None
+        )
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.encoder = Encoder(shape, config.num_hidden_layers)
+        self.pooler = Pooler(config.hidden_size)
+        self.post_init()
+        if config.comparing_heads:
+            self._start_comparing()
+
+    @torch.no_grad()
+    def _start_comparing(self) -> None:
+        """Start with heads that match caption and tags, which BERT's weights bring along.
+
+        A small network that starts from nothing takes thousands of steps to find out that equal
+        words belong together; with these heads, and positions that say nothing yet, it takes a
+        hundred (compare Trockman and Kolter, "Mimetic initialization of self-attention layers",
+        ICML 2023).
+        """
+        self.embeddings.position_embeddings.weight.zero_()
+        for module in self.encoder.modules():
+            if isinstance(module, SelfAttention):
+                module.start_comparing(self.config.comparing_heads)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the word table."""
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Put another word table in place."""
+        self.embeddings.word_embeddings = value  # type: ignore[assignment]
+
+    def embed_regions(self, img_feats: Tensor) -> Tensor:
+        """Return regions [batch, regions, hidden] from vectors [batch, regions, 2054]."""
+        projected = self.img_embedding(img_feats.to(self.img_embedding.weight.dtype))
+        if self.LayerNorm is not None:
+            projected = self.LayerNorm(projected)
+        embedded: Tensor = self.dropout(projected)
+        return embedded
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        img_feats: Tensor | None = None,
+        encoder_history_states: list[Tensor] | None = None,
+        output_hidden_states: bool = False,
+    ) -> BaseModelOutputWithPooling:
+        """Read caption, tags and regions.
+
+        input_ids, token_type_ids, position_ids: [batch, text]; img_feats: [batch, regions, 2054];
+        attention_mask: 1 to see, 0 to mask, over text then regions, [batch, text + regions] or,
+        with a row for each query, [batch, text + regions, text + regions]; by default all is seen.
+        encoder_history_states: for each layer, states [batch, earlier, hidden] of positions before
+        these; the mask then covers them first. Returns states [batch, text + regions, hidden] and
+        the pooled state of [CLS] [batch, hidden].
+        """
+        states = self.embeddings(input_ids, token_type_ids, position_ids)
+        if img_feats is not None:
+            states = torch.cat([states, self.embed_regions(img_feats)], dim=1)
+        bias = None
+        if attention_mask is not None:
+            earlier = encoder_history_states[0].shape[1] if encoder_history_states else 0
+            if attention_mask.shape[-1] != states.shape[1] + earlier:
+                raise ValueError(
+                    f"attention_mask covers {attention_mask.shape[-1]} positions, text and regions "
+                    f"are {states.shape[1] + earlier}"
+                )
+            bias = mask_bias(attention_mask, states.dtype)
+        reached = self.encoder(states, bias, encoder_history_states)
+        return BaseModelOutputWithPooling(
+            last_hidden_state=reached[-1],
+            pooler_output=self.pooler(reached[-1]),
+            hidden_states=tuple(reached) if output_hidden_states else None,
+        )
+
+
+@dataclass
+class OscarPreTrainingOutput(ModelOutput):
+    """What the pretraining heads say.
+
+    prediction_logits: [masked, vocabulary], or [batch, text, vocabulary] where no positions were
+    given; seq_relationship_logits: [batch, 2 or 3], class 0 for clean pairs; match_logits:
+    [batch, 2], class 1 for pairs that match, with `match_head` alone.
+    """
+
+    prediction_logits: Tensor | None = None
+    seq_relationship_logits: Tensor | None = None
+    match_logits: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+
+
+class PreTrainingHeads(nn.Module):
+    """The heads of pretraining: masked tokens, contrast, and matching where it is wanted."""
+
+    def __init__(self, config: OscarConfig, shape: BlockShape) -> None:
+        super().__init__()
+        self.predictions = MaskedTokenHead(shape, config.vocab_size)
+        self.seq_relationship = nn.Linear(config.hidden_size, config.num_contrast_classes or 2)
+        self.itm = nn.Linear(config.hidden_size, 2) if config.match_head else None
+
+
+class OscarForPreTraining(OscarPreTrainedModel):
+    """Oscar with the heads of its pretraining."""
+
+    _tied_weights_keys = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight"
+    }
+
+    def __init__(self, config: OscarConfig) -> None:
+        super().__init__(config)
+        self.bert = OscarModel(config)
+        self.cls = PreTrainingHeads(config, config.block_shape())
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Return the decoder of the masked-token head, which is tied to the word table."""
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Put another decoder in place."""
+        self.cls.predictions.decoder = new_embeddings  # type: ignore[assignment]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        img_feats: Tensor | None = None,
+        masked_positions: Tensor | None = None,
+        output_hidden_states: bool = False,
+        **targets: Tensor,
+    ) -> OscarPreTrainingOutput:
+        """Read a batch, as `OscarModel` does, and predict.
+
+        masked_positions [masked]: places in the flattened text (row * text length + column) that
+        the masked-token head reads; nothing: all of them. A batch's targets may be passed along,
+        `pretrain.objectives.compute` reads them.
+        """
+        if unknown := set(targets) - TARGETS:
+            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        outputs = self.bert(
+            input_ids,
+            token_type_ids,
+            attention_mask,
+            position_ids,
+            img_feats,
+            output_hidden_states=output_hidden_states,
+        )
+        text = outputs.last_hidden_state[:, : input_ids.shape[1]]
+        if masked_positions is not None:
+            text = text.flatten(0, 1).index_select(0, masked_positions)
+        return OscarPreTrainingOutput(
+            prediction_logits=self.cls.predictions(text),
+            **self.relate(outputs.pooler_output),
+            pooler_output=outputs.pooler_output,
+            hidden_states=outputs.hidden_states,
+        )
+
+    def relate(self, pooled: Tensor) -> dict[str, Tensor]:
+        """Return the logits of the heads that read the pooled state [batch, hidden], by name."""
+        logits = {"seq_relationship_logits": self.cls.seq_relationship(pooled)}
+        if self.cls.itm is not None:
+            logits["match_logits"] = self.cls.itm(pooled)
+        return logits

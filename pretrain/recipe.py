@@ -1,0 +1,220 @@
+"""The recipe of a pretraining: model, stages, checkpoints and publication."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from trawl.recipe import Recipe, find
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def locate(recipe: str) -> str:
+    """Return the file of `recipe`: a path or URI, or the name of one that ships."""
+    return find(recipe, Path(__file__).parent / "recipes")
+
+
+class ModelInit(Recipe):
+    """Where the weights of the first stage come from; nothing given: drawn from the seed."""
+
+    published: str | None = None
+    """A published stage: local folder or s3:// URI."""
+    bert: str | None = None
+    """A BERT folder of plain transformers, whose text weights are taken over."""
+
+
+class ModelRecipe(Recipe):
+    """What is trained."""
+
+    family: str = "oscar"
+    """The model family: oscar."""
+    size: str = "base"
+    """A size that the family knows: tiny or base."""
+    init: ModelInit = ModelInit()
+    """Where the first stage's weights come from."""
+    config: dict[str, Any] = {}
+    """Single values of the family's configuration that differ from the size's."""
+
+
+class TokenizerRecipe(Recipe):
+    """The tokenizer: a given one, or a WordPiece learned from the captions of the corpora."""
+
+    path: str | None = None
+    """Folder of a saved tokenizer; nothing: learn one."""
+    vocabulary: int = Field(default=4000, ge=64)
+    """Entries of a learned tokenizer."""
+    samples: int = Field(default=20000, ge=1)
+    """Samples of each corpus whose captions a learned tokenizer sees."""
+
+
+class DataRecipe(Recipe):
+    """One corpus of a mixture."""
+
+    corpus: str
+    """The corpus: local folder or s3:// URI."""
+    weight: float = Field(default=1.0, gt=0)
+    """Its share of the samples, relative to the other weights of the stage."""
+
+
+class StageInit(Recipe):
+    """Where a stage's weights come from; exactly one key."""
+
+    stage: str | None = None
+    """An earlier stage of this recipe."""
+    published: str | None = None
+    """A published stage: local folder or s3:// URI."""
+    scratch: bool = False
+    """Draw new weights from the seed."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum((self.stage is not None, self.published is not None, self.scratch)) != 1:
+            raise ValueError("give exactly one of stage, published and scratch")
+        return self
+
+
+class BatchRecipe(Recipe):
+    """How many samples make a step, and how many pass through the model at once."""
+
+    samples: int = Field(ge=1)
+    """Samples of one optimizer step, over all ranks."""
+    micro_batch: int | None = Field(default=None, ge=1)
+    """Samples in one pass of one rank; nothing: samples / ranks. Given, the numbers of a step do
+    not depend on the count of ranks."""
+    tokens_per_micro_batch: int | None = Field(default=None, ge=1)
+    """Upper bound on the padded tokens of one pass; sets micro_batch from the longest sample."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.micro_batch is not None and self.tokens_per_micro_batch is not None:
+            raise ValueError("give micro_batch or tokens_per_micro_batch, not both")
+        return self
+
+
+class OptimizerRecipe(Recipe):
+    """The optimizer and its schedule."""
+
+    name: Literal["adamw"] = "adamw"
+    """The optimizer: torch's AdamW, decoupled weight decay."""
+    lr: float = Field(default=1e-4, gt=0)
+    """Peak learning rate."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """Decay of the weights; biases and normalisation gains never decay."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps of linear rise from zero to `lr`."""
+    decay: Literal["linear", "constant"] = "linear"
+    """What follows the rise: a linear fall to zero, or nothing."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments."""
+    eps: float = Field(default=1e-8, gt=0)
+    """AdamW's epsilon."""
+    clip: float = Field(default=1.0, ge=0)
+    """Largest global norm of the gradient; 0: no clipping."""
+
+
+class StageRecipe(Recipe):
+    """One leg of pretraining."""
+
+    name: str = Field(pattern=_NAME)
+    """The stage's name; it names folders."""
+    init: StageInit | None = None
+    """Where the weights come from; nothing: `model.init` for the first stage, the stage before for
+    the others."""
+    data: list[DataRecipe] = Field(min_length=1)
+    """The mixture of corpora."""
+    objectives: dict[str, float] = Field(min_length=1)
+    """Weight of each objective's loss."""
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    batch: BatchRecipe
+    """The batch."""
+    optimizer: OptimizerRecipe = OptimizerRecipe()
+    """The optimizer and its schedule."""
+    deepspeed: str = "zero1"
+    """A preset of `deepspeed_configs/` (zero0 to zero3) or the path of a JSON file."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Number format of weights and activations."""
+
+
+class CheckpointRecipe(Recipe):
+    """Where the run lies and how often it saves."""
+
+    uri: str
+    """The run's folder: local or s3:// URI."""
+    every_steps: int = Field(default=1000, ge=1)
+    """Steps between two checkpoints; the last step of a stage always makes one."""
+    keep_last: int = Field(default=3, ge=1)
+    """Checkpoints kept of a stage."""
+
+
+class PublishRecipe(Recipe):
+    """Where finished stages are copied to, besides the run's own folder."""
+
+    uri: str | None = None
+    """Folder of releases, local or s3://; each stage becomes a folder of its name in it."""
+    licence: str = "unknown"
+    """Licence of the released weights, for the model card."""
+    notes: str = ""
+    """A paragraph for the model card."""
+
+
+class EvaluationRecipe(Recipe):
+    """What is evaluated after each stage, before it is published."""
+
+    corpus: str | None = None
+    """Held-out corpus of the retrieval task; nothing: no evaluation."""
+    count: int = Field(default=200, ge=2)
+    """Images, and as many texts, of the retrieval task."""
+
+
+class PretrainRecipe(Recipe):
+    """A pretraining in stages."""
+
+    name: str = Field(pattern=_NAME)
+    """Name of the model that comes out."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of everything that is drawn."""
+    model: ModelRecipe = ModelRecipe()
+    """What is trained."""
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    """The tokenizer, the same for all stages."""
+    stages: list[StageRecipe] = Field(min_length=1)
+    """The stages, in order."""
+    checkpoint: CheckpointRecipe
+    """Where the run lies and how often it saves."""
+    publish: PublishRecipe = PublishRecipe()
+    """Where finished stages are copied to."""
+    evaluation: EvaluationRecipe = EvaluationRecipe()
+    """What is evaluated after each stage."""
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, stages: list[StageRecipe]) -> list[StageRecipe]:
+        seen: set[str] = set()
+        for stage in stages:
+            if stage.name in seen:
+                raise ValueError(f"two stages are called {stage.name}; rename one")
+            if stage.init and stage.init.stage is not None and stage.init.stage not in seen:
+                raise ValueError(
+                    f"stage {stage.name} starts from {stage.init.stage}, which is no earlier stage"
+                )
+            seen.add(stage.name)
+        return stages
+
+    def stage(self, name: str) -> StageRecipe:
+        """Return the stage called `name`; KeyError if there is none."""
+        return next(stage for stage in self.stages if stage.name == name)
+
+    def parent_stage(self, stage: StageRecipe) -> str | None:
+        """Return the name of the earlier stage that `stage` starts from, if it starts from one."""
+        if stage.init is not None:
+            return stage.init.stage
+        index = self.stages.index(stage)
+        return self.stages[index - 1].name if index else None
+
+    def publish_uri(self, stage: StageRecipe) -> str | None:
+        """Return where the release of `stage` is copied to, if anywhere."""
+        if self.publish.uri is None:
+            return None
+        return self.publish.uri.rstrip("/") + "/" + PurePosixPath(stage.name).name

@@ -1,0 +1,269 @@
+"""A run: through the stages in order, each trained, evaluated and published, or resumed."""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pretrain import construction, engine, metrics, objectives, release
+from pretrain.checkpoints import lineage, manifest, resume
+from pretrain.checkpoints.publish import publish
+from pretrain.checkpoints.save import Saver
+from pretrain.exit_codes import PreemptionError
+from pretrain.feeding import Feed, micro_batch_size
+from pretrain.ranks import Ranks, join, leave
+from pretrain.recipe import PretrainRecipe, StageRecipe
+from pretrain.run_folder import RunFolder
+from pretrain.run_log import open_log
+from pretrain.stopping import StopSignal
+from pretrain.trainer import Trainer
+from trawl import progress, storage
+from trawl import recipe as recipes
+from trawl.errors import RequestError, TrawlError
+from trawl.events import EventLog
+
+_LOG = logging.getLogger("pretrain")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `trawl pretrain run` was asked."""
+
+    recipe: str
+    stage: str | None = None
+    resume: str = "auto"
+    overrides: list[str] = field(default_factory=list)
+    work: Path | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all stages of one run share."""
+
+    recipe: PretrainRecipe
+    options: Options
+    folder: RunFolder
+    ranks: Ranks
+    stop: StopSignal
+
+    def event(self, kind: str, **fields: Any) -> None:
+        """Append one event, on rank 0."""
+        if self.ranks.first:
+            with EventLog(self.folder.events) as log:
+                log.write(kind, **fields)
+        _LOG.info("%s %s", kind, fields)
+
+
+def run(options: Options) -> None:
+    """Run the stages that `options` ask for, as one of the ranks.
+
+    Raises what the commands turn into exit codes: see pretrain.exit_codes.
+    """
+    recipe = recipes.load(options.recipe, PretrainRecipe, options.overrides)
+    wanted = _wanted(recipe, options)
+    folder = RunFolder(recipe.checkpoint.uri, options.work)
+    stop = StopSignal()
+    engine.be_deterministic()
+    ranks = join()
+    this = Run(recipe, options, folder, ranks, stop)
+    lock = folder.lock() if ranks.first else -1
+    try:
+        ranks.barrier()
+        open_log(folder.logs(ranks.rank))
+        _go(this, wanted)
+    except TrawlError as error:
+        this.event("run-stopped", code=int(error.exit_code), message=str(error))
+        raise
+    finally:
+        leave()
+        if lock >= 0:
+            os.close(lock)
+
+
+def _go(run: Run, wanted: list[StageRecipe]) -> None:
+    _refuse_restart(run)
+    if run.ranks.first:
+        if not run.folder.events.exists():
+            run.folder.fetch(run.folder.events)
+        storage.write_text(run.folder.local / "recipe.yaml", recipes.dump(run.recipe))
+    run.event("run-started", ranks=run.ranks.size, stages=[stage.name for stage in wanted])
+    for stage in wanted:
+        _stage(run, stage)
+    run.event("run-done")
+    if run.ranks.first:
+        run.folder.push_small_files()
+
+
+def _wanted(recipe: PretrainRecipe, options: Options) -> list[StageRecipe]:
+    """Return the stages to run; RequestError for a name that the recipe does not have."""
+    if options.stage is None:
+        return list(recipe.stages)
+    names = [stage.name for stage in recipe.stages]
+    if options.stage not in names:
+        raise RequestError(
+            f"{options.recipe}: no stage {options.stage}; --stage takes {', '.join(names)}"
+        )
+    return [recipe.stage(options.stage)]
+
+
+def _refuse_restart(run: Run) -> None:
+    """Raise RequestError when the run has checkpoints and `--resume never` would bury them."""
+    if run.options.resume != "never":
+        return
+    for stage in run.recipe.stages:
+        if resume.newest(run.folder, stage.name).found:
+            raise RequestError(
+                f"--resume never: {run.folder.uri} holds checkpoints of stage {stage.name}; "
+                "remove the folder, or give the run another checkpoint.uri"
+            )
+
+
+def _stage(run: Run, stage: StageRecipe) -> None:
+    """Bring one stage to its published form, from wherever it is."""
+    published = run.folder.published(stage.name)
+    if run.ranks.first and run.folder.remote:
+        release.fetch(run.folder, stage.name)
+    run.ranks.barrier()
+    if (published / manifest.NAME).exists():
+        content = manifest.read(published)
+        lineage.refuse_changes(content, run.recipe, stage)
+        run.event("stage-skipped", stage=stage.name, manifest_sha256=content["sha256"])
+        if run.folder.remote and run.ranks.first:
+            publish(published, run.folder.twin(published))
+    else:
+        _train_and_publish(run, stage)
+    target = run.recipe.publish_uri(stage)
+    if target is not None and run.ranks.first:
+        publish(published, target)
+    run.ranks.barrier()
+
+
+def _train_and_publish(run: Run, stage: StageRecipe) -> None:
+    parts = construction.build(run.recipe, stage, run.folder, run.ranks)
+    micro_batch = micro_batch_size(stage, run.ranks.size, parts.longest_sample)
+    wrapped = engine.start(parts.model, stage, micro_batch, run.ranks)
+    start = _resume(run, stage, wrapped)
+    facts = lineage.facts(run.recipe, stage)
+    saver = Saver(run.folder, stage.name, run.ranks, run.recipe.checkpoint.keep_last, facts)
+    feed = Feed(parts.order, parts.maker, stage.batch.samples, micro_batch, run.ranks)
+    run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
+    with _recorded(run, stage, start) as record:
+
+        def save(step: int) -> None:
+            record.sync()
+            folder = saver.save(wrapped, step)
+            run.event("checkpoint", stage=stage.name, step=step, folder=str(folder))
+
+        trainer = Trainer(
+            seed=run.recipe.seed,
+            stage=stage,
+            engine=wrapped,
+            feed=feed,
+            compute_losses=objectives.compute,
+            ranks=run.ranks,
+            stop=run.stop,
+            record=record.write,
+            save=save,
+            every_steps=run.recipe.checkpoint.every_steps,
+        )
+        trainer.train(start)
+    content = release.make(run.recipe, stage, run.folder, run.ranks, wrapped, parts, facts)
+    run.event("stage-published", stage=stage.name, manifest_sha256=content["sha256"])
+    wrapped.destroy()
+    if any(run.ranks.gather(run.stop.came)) and stage is not run.recipe.stages[-1]:
+        raise PreemptionError(f"told to stop; stage {stage.name} is published")
+
+
+def _resume(run: Run, stage: StageRecipe, wrapped: Any) -> int:
+    """Load the checkpoint to go on from, if any, and return the count of steps done."""
+    checkpoint = _asked_for(run, stage) or _newest(run, stage)
+    if checkpoint is None:
+        _cut_metrics(run, stage, 0)
+        return 0
+    lineage.refuse_changes(checkpoint.manifest, run.recipe, stage)
+    resume.load(wrapped, checkpoint, run.ranks)
+    _cut_metrics(run, stage, checkpoint.step)
+    folder = str(checkpoint.folder)
+    run.event("resumed", stage=stage.name, step=checkpoint.step, folder=folder)
+    return checkpoint.step
+
+
+def _asked_for(run: Run, stage: StageRecipe) -> resume.Checkpoint | None:
+    """Return the checkpoint that `--resume PATH` names, if it is one of `stage`."""
+    if run.options.resume in ("auto", "never"):
+        return None
+    checkpoint = resume.at(Path(run.options.resume))
+    return checkpoint if checkpoint.manifest["stage"] == stage.name else None
+
+
+def _newest(run: Run, stage: StageRecipe) -> resume.Checkpoint | None:
+    """Return the newest whole checkpoint of `stage`, the same on all ranks; name torn ones."""
+    folder = None
+    # With an object store each machine looks for itself, and its first rank fetches.
+    if run.ranks.first_here:
+        search = resume.newest(run.folder, stage.name)
+        folder = search.found.folder if search.found else None
+        for torn, reason in search.torn:
+            run.event("checkpoint-torn", folder=torn, reason=reason)
+            _say(run, f"checkpoint {torn} is passed over: {reason}")
+    folder = run.ranks.from_first(folder)
+    run.ranks.barrier()
+    return resume.Checkpoint(folder, manifest.read(folder)) if folder else None
+
+
+def _say(run: Run, text: str) -> None:
+    if run.ranks.first:
+        print(f"trawl: {text}", file=sys.stderr, flush=True)
+
+
+def _cut_metrics(run: Run, stage: StageRecipe, step: int) -> None:
+    """Take the steps to be done again out of the metrics; fetch those if they are not here."""
+    if run.ranks.first:
+        names = [each.name for each in run.recipe.stages]
+        path = run.folder.metrics
+        kept = metrics.upto(metrics.read(path), names, stage.name, step)
+        if kept is None:
+            run.folder.fetch(path)
+            kept = metrics.upto(metrics.read(path), names, stage.name, step)
+        if kept is None:
+            run.event("metrics-incomplete", stage=stage.name, step=step)
+        else:
+            metrics.rewrite(path, kept)
+    run.ranks.barrier()
+
+
+class _Record:
+    """Metrics and progress of one stage on rank 0, nothing on the others."""
+
+    def __init__(self, log: metrics.MetricsLog | None, leg: progress.Leg | None) -> None:
+        self._log, self._leg = log, leg
+
+    def write(self, step: metrics.StepMetrics) -> None:
+        """Take in one step."""
+        if self._log and self._leg:
+            self._log.write(step)
+            self._leg.note(f"loss {step.loss:.4f}")
+            self._leg.advance()
+
+    def sync(self) -> None:
+        """Force the metrics to the disk."""
+        if self._log:
+            self._log.sync()
+
+
+@contextmanager
+def _recorded(run: Run, stage: StageRecipe, start: int) -> Iterator[_Record]:
+    if not run.ranks.first:
+        yield _Record(None, None)
+        return
+    with progress.leg(f"stage {stage.name}", stage.steps) as leg:
+        leg.advance(start)
+        log = metrics.MetricsLog(run.folder.local, stage.name, start)
+        try:
+            yield _Record(log, leg)
+        finally:
+            log.close()
