@@ -13,7 +13,8 @@ SMALL = (
     "in_domain_scenes=48",
     "held_out_scenes=24",
     "pretrain_set=[stages.0.steps=8, stages.1.steps=8, checkpoint.every_steps=4, "
-    "stages.0.batch.samples=16, stages.1.batch.samples=16]",
+    "stages.0.batch.samples=16, stages.1.batch.samples=16, "
+    "stages.0.batch.micro_batch=8, stages.1.batch.micro_batch=8]",
 )
 
 
