@@ -9,16 +9,19 @@ import typer
 
 pretrain = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Pretrain a model in stages.",
     epilog="Example: trawl pretrain run r.yaml",
 )
 evaluate = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="Evaluate a published stage on a downstream task.",
     epilog="Example: trawl evaluate retrieval RUN/stages/in-domain --corpus held-out",
 )
 checkpoint = typer.Typer(
     no_args_is_help=True,
+    add_completion=False,
     help="List, show, publish, pull and verify checkpoints.",
     epilog="Example: trawl checkpoint pull s3://bucket/releases/name/stage ./model",
 )
@@ -182,8 +185,12 @@ def list_all(
 ) -> None:
     """List the releases and training checkpoints at and below a place."""
     from pretrain.checkpoints.catalogue import entries
+    from trawl.errors import RequestError
 
-    for entry in entries(uri):
+    found = entries(uri)
+    if not found:
+        raise RequestError(f"{uri}: no release and no checkpoint lies there or below")
+    for entry in found:
         print(
             f"{entry.kind:<11} {entry.stage:<16} step {entry.step:>8}  "
             f"{entry.bytes / 1e6:9.1f} MB  {entry.sha256[:12]}  {entry.uri}"

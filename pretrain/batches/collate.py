@@ -62,33 +62,38 @@ class BatchMaker:
         as_published: bool = False,
     ) -> None:
         check_objectives(objectives, model_config)
+        self._corpora = list(corpora)
+        self._encoder = TextEncoder(tokenizer)
+        self._config = model_config
+        self._objectives = objectives
+        self._key = (seed, stage)
+        self._as_published = as_published
         self._pollutes = "contrast" in objectives or "itm" in objectives
-        for corpus in corpora:
+        # Without the contrast there are two kinds of pairs alone, half and half.
+        both = "contrast" in objectives
+        self._caption_share = float(model_config.texta_false_prob) if both else CLEAN_ABOVE
+        self._check()
+
+    def _check(self) -> None:
+        """Raise RequestError where tokenizer or corpora do not fit the model."""
+        config = self._config
+        if self._encoder.words > config.vocab_size:
+            raise RequestError(
+                f"the tokenizer has {self._encoder.words} entries and model.config.vocab_size is "
+                f"{config.vocab_size}; make it as large"
+            )
+        for corpus in self._corpora:
             if self._pollutes and len(corpus) < 2:
                 raise RequestError(
                     f"{corpus.uri}: {len(corpus)} samples; contrast and itm take texts of other "
                     "samples and need two at least"
                 )
             width = corpus.manifest.detector.feature_size + GEOMETRY
-            if width != model_config.img_feature_dim:
+            if width != config.img_feature_dim:
                 raise RequestError(
                     f"{corpus.uri}: {width - GEOMETRY}-d features, and the model reads vectors of "
-                    f"{model_config.img_feature_dim}; set model.config.img_feature_dim to {width}"
+                    f"{config.img_feature_dim}; set model.config.img_feature_dim to {width}"
                 )
-        self._corpora = list(corpora)
-        self._encoder = TextEncoder(tokenizer)
-        if self._encoder.words > model_config.vocab_size:
-            raise RequestError(
-                f"stage {stage}: the tokenizer has {self._encoder.words} entries and "
-                f"model.config.vocab_size is {model_config.vocab_size}; make it as large"
-            )
-        self._config = model_config
-        self._objectives = objectives
-        self._key = (seed, stage)
-        self._as_published = as_published
-        # Without the contrast there are two kinds of pairs alone, half and half.
-        both = "contrast" in objectives
-        self._caption_share = float(model_config.texta_false_prob) if both else CLEAN_ABOVE
 
     def _chance(self, place: Place, purpose: str) -> np.random.Generator:
         """Return the generator of one sample in one epoch for one purpose."""

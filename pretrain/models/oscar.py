@@ -20,6 +20,8 @@ from pretrain.models.oscar_config import OscarConfig
 
 # What a batch holds for the objectives alone; the model passes over it.
 TARGETS = frozenset({"masked_labels", "contrast_labels", "match_labels"})
+# With comparing heads: segments may be told apart, but must not outweigh that two words are equal.
+_FAINT_SEGMENTS = 0.4
 
 
 class OscarPreTrainedModel(PreTrainedModel):
@@ -73,11 +75,12 @@ class OscarModel(OscarPreTrainedModel):
         """Start with heads that match caption and tags, which BERT's weights bring along.
 
         A small network that starts from nothing takes thousands of steps to find out that equal
-        words belong together; with these heads, and positions that say nothing yet, it takes a
-        hundred (compare Trockman and Kolter, "Mimetic initialization of self-attention layers",
-        ICML 2023).
+        words belong together; with these heads, and words that stand out from positions and
+        segments, it takes two hundred (compare Trockman and Kolter, "Mimetic
+        initialization of self-attention layers", ICML 2023).
         """
         self.embeddings.position_embeddings.weight.zero_()
+        self.embeddings.token_type_embeddings.weight.mul_(_FAINT_SEGMENTS)
         for module in self.encoder.modules():
             if isinstance(module, SelfAttention):
                 module.start_comparing(self.config.comparing_heads)

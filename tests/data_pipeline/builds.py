@@ -24,8 +24,12 @@ def trawl_corpus(*arguments: str, code: int = 0) -> str:
 def warc_build(out: str, *warcs: str | Path) -> list[str]:
     """Return the arguments of a build from WARC files."""
     uris = ", ".join(str(warc) for warc in warcs)
-    changes = (f"collect.source.uris=[{uris}]", "collect.partitions=3", "regions.unit=8")
-    sets = [part for change in (*changes, "shards.samples=6") for part in ("--set", change)]
+    changes = (f"collect.source.uris=[{uris}]", "collect.partitions=3", "compute.cpus=1")
+    sets = [
+        part
+        for change in (*changes, "regions.unit=8", "shards.samples=6")
+        for part in ("--set", change)
+    ]
     return ["build", "web-demo", "--out", out, *sets]
 
 

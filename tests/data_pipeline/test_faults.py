@@ -1,4 +1,4 @@
-"""Builds that are killed, workers that die, units that fail: the corpus is the same, or an error."""
+"""Builds that are killed, workers that die, units that fail: the same corpus, or an error."""
 
 import os
 import signal

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from pretrain.checkpoints.pull import verify
 from tests.pretrain import tiny_corpus
 
 PATIENCE = 900.0
@@ -133,3 +134,12 @@ def exact(run: Path) -> list[dict[str, Any]]:
 def events(run: Path, kind: str) -> list[dict[str, Any]]:
     text = (run / "events.jsonl").read_text(encoding="utf-8")
     return [event for event in map(json.loads, text.splitlines()) if event["kind"] == kind]
+
+
+def release(uri: str | Path) -> dict[str, Any]:
+    """What a repetition of a run must publish again: all but the version of the code, which a
+    commit changes under a test that runs for minutes, and the hashes of what names it."""
+    content = verify(str(uri))
+    files = {name: file for name, file in content["files"].items() if name != "README.md"}
+    kept = ("recipe_sha256", "corpora", "name", "stage", "step")
+    return {"files": files, **{key: content[key] for key in kept}}

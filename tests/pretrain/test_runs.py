@@ -65,11 +65,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     assert runs.ranks_of(path) == []
     assert runs.exact(run) == runs.exact(undisturbed)
     for stage in ("out", "in"):
-        ours, theirs = run / "stages" / stage, undisturbed / "stages" / stage
-        names = sorted(file.name for file in theirs.iterdir())
-        assert sorted(file.name for file in ours.iterdir()) == names
-        for name in names:
-            assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+        theirs = runs.release(undisturbed / "stages" / stage)
+        assert runs.release(run / "stages" / stage) == theirs
 
 
 def test_one_rank_sees_the_samples_of_two_and_saves_when_told_to_stop(
@@ -137,8 +134,8 @@ def test_a_run_in_an_object_store_goes_on_elsewhere(
     assert runs.exact(local) == runs.exact(undisturbed)
     assert storage.read_bytes(f"{uri}/metrics.jsonl") == (local / "metrics.jsonl").read_bytes()
     for stage in ("out", "in"):
-        theirs = (undisturbed / "stages" / stage / "manifest.json").read_bytes()
-        assert storage.read_bytes(f"{uri}/stages/{stage}/manifest.json") == theirs
+        theirs = runs.release(undisturbed / "stages" / stage)
+        assert runs.release(f"{uri}/stages/{stage}") == theirs
 
 
 def test_a_wrong_recipe_is_told_before_any_rank_starts(tmp_path: Path) -> None:
