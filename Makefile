@@ -34,12 +34,13 @@ lock:
 
 # A killed installation leaves packages half written, so one that did not end begins afresh.
 # uv, itself from the lock, installs twice as fast; plain pip does the same where uv finds no index.
+# Bytecode is made once here: where Python may not write it, every process would compile torch anew.
 .venv/ready: requirements.lock pyproject.toml
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	awk '/^[^ ]/ { wanted = /^uv==/ } wanted' requirements.lock > .venv/uv.lock
 	$(BIN)/pip $(QUIET) install --no-deps --require-hashes -r .venv/uv.lock
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --require-hashes \
 	  -r requirements.lock \
 	  || $(BIN)/pip $(QUIET) install --no-deps --require-hashes -r requirements.lock
 	$(BIN)/pip $(QUIET) install --no-deps --no-build-isolation --editable .

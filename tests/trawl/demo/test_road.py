@@ -29,7 +29,7 @@ def test_the_summary_holds_every_figure(small_demo: Demo) -> None:
     }
     assert summary["pairs"]["precision"] >= 0.9
     assert summary["pairs"]["recall"] >= 0.9
-    assert list(summary["retrieval"]) == ["out-of-domain", "in-domain"]
+    assert set(summary["retrieval"]) == {"out-of-domain", "in-domain"}
     for recalls in summary["retrieval"].values():
         assert set(recalls) == {f"{d}_r{n}" for d in ("t2i", "i2t") for n in (1, 5, 10)}
     assert "Trawl demo" in small_demo.printed
