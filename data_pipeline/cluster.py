@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from trawl.errors import RequestError, WorkError
 # Ray's sockets lie below its folder, and the path of a socket has at most 107 bytes.
 _PREFIX = "trawl-ray-"
 _STARTS = 3
+_ANSWER_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 100 << 20  # units exchange files; only their specifications go through Ray
 _SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -83,9 +85,12 @@ def _start(ray: Any, compute: Compute, folder: Path) -> None:
 
 def _join(ray: Any, address: str) -> None:
     """Join a running cluster; RequestError if there is none."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if port.isdigit():  # Ray itself would try for minutes to reach a cluster that is not there
+            socket.create_connection((host.strip("[]"), int(port)), _ANSWER_SECONDS).close()
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
         raise RequestError(
             f"compute.ray_address {address}: no Ray cluster answers ({error}); "
             "start one with `ray start --head`, or leave the key out"

@@ -44,8 +44,10 @@ PHASES = {
 _UNITS_PER_CPU = 2  # in flight: one that runs and one that waits for its turn
 
 
-def attempt(out: str, recipe: CorpusRecipe, unit: Unit) -> dict[str, Any]:
+def attempt(out: str, recipe: CorpusRecipe, unit: Unit, target: str) -> dict[str, Any]:
     """Do a unit once, in whatever process this is, and enter it in the ledger.
+
+    target is the function that does it, "module:name".
 
     Returns the entry, or the error as text with its nature, so that no exception of a step has to
     travel between processes.
@@ -53,7 +55,7 @@ def attempt(out: str, recipe: CorpusRecipe, unit: Unit) -> dict[str, Any]:
     started = time.monotonic()
     work = Work(out, recipe, unit, new_attempt())
     try:
-        module, name = PHASES[unit.phase].split(":")
+        module, name = target.split(":")
         function: Callable[[Work], Result] = getattr(importlib.import_module(module), name)
         entry = Ledger(out).commit(unit, work.attempt, function(work))
     except RequestError as error:
@@ -135,12 +137,13 @@ class Scheduler:
         remote = ray.remote(max_retries=0)(attempt)
         gpus = self.recipe.compute.gpus and units[0].phase == "detect"
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
+        target = PHASES[units[0].phase]
         lanes = _Lanes(units)
         running: dict[Any, tuple[str, Unit]] = {}
         failures: collections.Counter[str] = collections.Counter()
         while True:
             while len(running) < self.cpus * _UNITS_PER_CPU and (taken := lanes.take()):
-                handle = remote.options(**options).remote(self.out, self.recipe, taken[1])
+                handle = remote.options(**options).remote(self.out, self.recipe, taken[1], target)
                 running[handle] = taken
             if not running:
                 return
