@@ -21,6 +21,7 @@ from data_pipeline.corpus.manifest import (
 from data_pipeline.crawling import crawl, seed_addresses
 from data_pipeline.recipe import CaptionsSource, CorpusRecipe, WarcSource
 from data_pipeline.scheduling import Scheduler
+from data_pipeline.steps.agreement import load_model, model_sha256
 from data_pipeline.steps.captions import IMAGES_PER_UNIT, count_images
 from data_pipeline.steps.gather import URLS_PER_UNIT
 from data_pipeline.units import WORK, Entry, Unit
@@ -200,6 +201,7 @@ def manifest_of(
         regions=sum(record.regions for record in records),
         bytes=sum(record.bytes for record in records),
         recipe_sha256=recipe.digest(),
+        scorer_sha256=model_sha256(load_model(recipe.score.model)) if recipe.score.enabled else "",
         detector=detector,
         funnel=dict(funnel),
         shards=records,

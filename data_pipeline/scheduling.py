@@ -2,10 +2,14 @@
 
 import collections
 import importlib
+import os
 import resource
+import socket
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from data_pipeline.recipe import CorpusRecipe
@@ -44,10 +48,36 @@ PHASES = {
 _UNITS_PER_CPU = 2  # in flight: one that runs and one that waits for its turn
 
 
-def attempt(out: str, recipe: CorpusRecipe, unit: Unit, target: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Driver:
+    """The process that runs a build, as its workers know it."""
+
+    host: str
+    pid: int
+
+    @classmethod
+    def of_this_process(cls) -> "Driver":
+        """Return this process as a driver."""
+        return cls(socket.gethostname(), os.getpid())
+
+    def is_gone(self) -> bool:
+        """Say whether the driver is known to have ended; of another host nothing is known."""
+        if self.host != socket.gethostname() or not Path("/proc/self/stat").exists():
+            return False
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:
+            return True
+        return state in "ZX"
+
+
+def attempt(
+    out: str, recipe: CorpusRecipe, unit: Unit, target: str, driver: Driver
+) -> dict[str, Any]:
     """Do a unit once, in whatever process this is, and enter it in the ledger.
 
-    target is the function that does it, "module:name".
+    target is the function that does it, "module:name". A worker that outlives its driver commits
+    nothing: what killed the one may have taken down what the other was talking to.
 
     Returns the entry, or the error as text with its nature, so that no exception of a step has to
     travel between processes.
@@ -57,7 +87,10 @@ def attempt(out: str, recipe: CorpusRecipe, unit: Unit, target: str) -> dict[str
     try:
         module, name = target.split(":")
         function: Callable[[Work], Result] = getattr(importlib.import_module(module), name)
-        entry = Ledger(out).commit(unit, work.attempt, function(work))
+        result = function(work)
+        if driver.is_gone():
+            raise WorkError("the driver of the build has ended")
+        entry = Ledger(out).commit(unit, work.attempt, result)
     except RequestError as error:
         return {"error": str(error), "nature": "request"}
     except WorkError as error:
@@ -137,13 +170,15 @@ class Scheduler:
         remote = ray.remote(max_retries=0)(attempt)
         gpus = self.recipe.compute.gpus and units[0].phase == "detect"
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
-        target = PHASES[units[0].phase]
+        target, driver = PHASES[units[0].phase], Driver.of_this_process()
         lanes = _Lanes(units)
         running: dict[Any, tuple[str, Unit]] = {}
         failures: collections.Counter[str] = collections.Counter()
         while True:
             while len(running) < self.cpus * _UNITS_PER_CPU and (taken := lanes.take()):
-                handle = remote.options(**options).remote(self.out, self.recipe, taken[1], target)
+                handle = remote.options(**options).remote(
+                    self.out, self.recipe, taken[1], target, driver
+                )
                 running[handle] = taken
             if not running:
                 return

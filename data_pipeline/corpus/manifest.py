@@ -62,6 +62,7 @@ class Manifest(_Strict):
     """The content of `manifest.json`; counts are totals over the shards.
 
     recipe_sha256 is the hash of the resolved recipe without places and machine settings;
+    scorer_sha256 is that of the model of image-text agreement, "" where nothing was scored;
     parents are the manifests' hashes of the corpora that this one was made from; funnel counts
     the candidates by "step/reason".
     """
@@ -74,6 +75,7 @@ class Manifest(_Strict):
     regions: int
     bytes: int
     recipe_sha256: str
+    scorer_sha256: str = ""
     parents: list[str] = []
     detector: DetectorRecord
     funnel: dict[str, int]

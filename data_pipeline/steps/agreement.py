@@ -7,6 +7,7 @@ belongs to the image. A text without a known word is neither for nor against: 0.
 """
 
 import functools
+import hashlib
 import json
 import math
 import re
@@ -159,6 +160,12 @@ def agreement(text: str, seen: Seen, model: AgreementModel) -> float | None:
     weights = np.array([model.weights[name] for name in FEATURES])
     evidence = float(features_of(reading, seen) @ weights)
     return 1 / (1 + math.exp(-max(-50.0, min(50.0, evidence))))
+
+
+def model_sha256(model: AgreementModel) -> str:
+    """Return the hash that names a model, the same wherever its file lies."""
+    content = json.dumps(model.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=4)
