@@ -179,6 +179,83 @@ def verify(
     print(f"{uri}: whole, {len(content['files'])} files, {content['sha256']}")
 
 
+@checkpoint.command(
+    "import", epilog="Example: trawl checkpoint import base-vg-labels/ep_67 ./oscar --format oscar"
+)
+def import_original(
+    source: Annotated[
+        Path, typer.Argument(help="The original: its file of tensors or its folder.")
+    ],
+    target: Annotated[Path, typer.Argument(help="The release that is made: a new folder.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="oscar, vinvl, xvlm, vilbert, vilbert-mt, lxmert, lxmert-hf or bert."
+        ),
+    ],
+    family: Annotated[
+        str | None, typer.Option(help="With bert: the family that gets its text weights.")
+    ] = None,
+    overrides: Overrides = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="Folder of the tokenizer; nothing: the original's.")
+    ] = None,
+    new_heads: Annotated[
+        bool,
+        typer.Option("--new-heads", help="Draw heads that a fine-tuned checkpoint lacks."),
+    ] = False,
+    unsafe_pickle: Annotated[
+        bool,
+        typer.Option("--unsafe-pickle", help="Read a pickle that may run code: trust its maker."),
+    ] = False,
+) -> None:
+    """Make a release of a checkpoint of the original repositories, strict about its keys.
+
+    --set changes our configuration, for example --set num_attention_heads=4 where no file says it.
+    The release serves as `published:` in a recipe; exported in the same format it is the original.
+    """
+    from pretrain.checkpoints import import_export
+    from pretrain.checkpoints.formats import format_named
+
+    request = import_export.ImportRequest(
+        source=source,
+        target=target,
+        form=format_named(form, family),
+        overrides=tuple(overrides or ()),
+        tokenizer=tokenizer,
+        unsafe_pickle=unsafe_pickle,
+        new_heads=new_heads,
+    )
+    print("\n".join(import_export.import_checkpoint(request)))
+
+
+@checkpoint.command(
+    "export", epilog="Example: trawl checkpoint export ./lxmert ./hf --format lxmert-hf"
+)
+def export_original(
+    source: Annotated[Path, typer.Argument(help="A release, or the folder of a saved model.")],
+    target: Annotated[Path, typer.Argument(help="New folder, or file of a format of one file.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format", help="oscar, vinvl, xvlm, vilbert, vilbert-mt, lxmert, lxmert-hf or bert."
+        ),
+    ],
+    wrapper: Annotated[
+        bool,
+        typer.Option(
+            "--module-prefix",
+            help="Begin keys with `module.`: LXMERT's fine-tuning reads no others.",
+        ),
+    ] = False,
+) -> None:
+    """Write the files of the original repositories from a model of ours."""
+    from pretrain.checkpoints import import_export
+
+    request = import_export.ExportRequest(source, target, form, wrapper)
+    print("\n".join(import_export.export_checkpoint(request)))
+
+
 @checkpoint.command("list", epilog="Example: trawl checkpoint list s3://bucket/releases")
 def list_all(
     uri: Annotated[str, typer.Argument(help="A folder of releases, or a run.")],

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain.batches.collate import BatchMaker
 from pretrain.batches.order import SampleOrder
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
 from pretrain.checkpoints.pull import verify
-from pretrain.models.oscar import OscarForPreTraining
-from pretrain.models.oscar_config import OscarConfig
+from pretrain.models.bert_initialisation import initialise_from_bert
+from pretrain.models.families import Batches, family, family_of
+from pretrain.models.loading import load_pretrained
 from pretrain.ranks import Ranks
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
@@ -27,16 +27,16 @@ from trawl.errors import RequestError
 class Parts:
     """The parts of one stage."""
 
-    model: OscarForPreTraining
+    model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     corpora: list[Corpus]
     """One for each entry of the stage's data."""
     order: SampleOrder
-    maker: BatchMaker
+    maker: Batches
     longest_sample: int
     """Text tokens and regions of the longest sample that the model takes."""
     parent: dict[str, str] | None
-    """Name and manifest hash of the release whose weights the stage starts from."""
+    """Name and hash of the release, or of the BERT, whose weights the stage starts from."""
 
 
 def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ranks) -> Parts:
@@ -49,12 +49,7 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
     # The same draws on every rank: all start from the same weights.
     torch.manual_seed(chance.seed_of(recipe.seed, "weights", stage.name))
     source = _source(recipe, stage, run)
-    if source is None:
-        changes = {"vocab_size": len(tokenizer), **recipe.model.config}
-        model = OscarForPreTraining(OscarConfig.of_size(recipe.model.size, **changes))
-        parent = None
-    else:
-        model, parent = _from_release(source, run)
+    model, parent = _from_release(source, run) if source else _new(recipe, len(tokenizer))
     config = model.config
     lengths = [len(corpus) for corpus in corpora]
     weights = [data.weight for data in stage.data]
@@ -63,8 +58,10 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
         tokenizer=tokenizer,
         corpora=corpora,
         order=SampleOrder(lengths, weights, recipe.seed, stage.name),
-        maker=BatchMaker(corpora, tokenizer, config, stage.objectives, recipe.seed, stage.name),
-        longest_sample=config.max_seq_length + config.max_regions,
+        maker=family_of(config).batches(
+            corpora, tokenizer, config, stage.objectives, recipe.seed, stage.name
+        ),
+        longest_sample=config.longest_sample,
         parent=parent,
     )
 
@@ -82,14 +79,22 @@ def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder) -> str |
         return str(folder)
     if stage.init is not None:
         return stage.init.published
-    if recipe.model.init.bert is not None:
-        raise RequestError(
-            "model.init.bert: a plain BERT is not read; take model.init.published, or neither"
-        )
     return recipe.model.init.published
 
 
-def _from_release(source: str, run: RunFolder) -> tuple[OscarForPreTraining, dict[str, str]]:
+def _new(recipe: PretrainRecipe, words: int) -> tuple[PreTrainedModel, dict[str, str] | None]:
+    """Return a model with new weights, those of BERT among them if the recipe wants them."""
+    kind = family(recipe.model.family)
+    changes = {"vocab_size": words, **recipe.model.config}
+    model = kind.pretraining(kind.configuration.of_size(recipe.model.size, **changes))
+    folder = recipe.model.init.bert
+    if folder is None:
+        return model, None
+    taken = initialise_from_bert(model, folder)
+    return model, {"name": f"BERT, {len(taken.taken)} tensors", "manifest_sha256": taken.sha256}
+
+
+def _from_release(source: str, run: RunFolder) -> tuple[PreTrainedModel, dict[str, str]]:
     """Load the model of the release at the URI `source`, verified, and say what it is."""
     content = verify(source)
     folder = Path(source)
@@ -99,7 +104,7 @@ def _from_release(source: str, run: RunFolder) -> tuple[OscarForPreTraining, dic
             target = folder / name
             if not target.exists():
                 storage.write_bytes(target, storage.read_bytes(storage.join(source, name)))
-    model = OscarForPreTraining.from_pretrained(folder, local_files_only=True)
+    model = load_pretrained(folder)
     name = f"{content['name']}, stage {content['stage']}"
     return model, {"name": name, "manifest_sha256": content["sha256"]}
 

@@ -13,7 +13,7 @@ from trawl.errors import RequestError
 
 
 def start(model: nn.Module, stage: StageRecipe, micro_batch: int, ranks: Ranks) -> Any:
-    """Return DeepSpeed's engine around `model` for `stage`, with a client AdamW.
+    """Return DeepSpeed's engine around `model` for `stage`, with a client optimizer.
 
     The model is moved to the rank's device. Raises RequestError if DeepSpeed refuses the preset.
     """
@@ -24,6 +24,7 @@ def start(model: nn.Module, stage: StageRecipe, micro_batch: int, ranks: Ranks) 
     model.to(ranks.device)
     if stage.precision == "bf16":
         model.to(torch.bfloat16)
+    _stretch_scalars(model)
     try:
         engine, _, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizers.build(model, stage.optimizer), config=config
@@ -35,10 +36,26 @@ def start(model: nn.Module, stage: StageRecipe, micro_batch: int, ranks: Ranks) 
     return engine
 
 
+def _stretch_scalars(model: nn.Module) -> None:
+    """Give parameters of no dimension one: DeepSpeed views each as bytes, which those cannot be."""
+    for parameter in model.parameters():
+        if parameter.ndim == 0:
+            parameter.data = parameter.data.reshape(1)
+            parameter.is_scalar = True  # type: ignore[attr-defined]
+
+
+def restore_scalars(model: nn.Module) -> None:
+    """Take away the dimension that `start` gave to scalars, so that the model is saved as made."""
+    for parameter in model.parameters():
+        if getattr(parameter, "is_scalar", False) and parameter.ndim == 1:
+            parameter.data = parameter.data.reshape(())
+
+
 def set_rate(engine: Any, rate: float) -> None:
-    """Set the learning rate of the next optimizer step."""
+    """Set the learning rate of the next optimizer step, to each group's scale."""
     for group in engine.optimizer.param_groups:
-        group["lr"] = rate
+        # Checkpoints from before the scales bring groups without one.
+        group["lr"] = rate * group.get("rate_scale", 1.0)
 
 
 def undivided_gradient_norm(engine: Any) -> float | None:

@@ -8,7 +8,7 @@ from typing import Any
 from data_pipeline.corpus.reader import Corpus
 from pretrain.batches.tokenise import load_tokenizer
 from pretrain.checkpoints.pull import pull, verify
-from pretrain.models.oscar import OscarForPreTraining
+from pretrain.models.loading import load_pretrained
 from pretrain.recipe import PretrainRecipe
 from pretrain.tasks.retrieval import evaluate_retrieval
 from trawl import recipe as recipes
@@ -46,5 +46,5 @@ def retrieval_scores(release: str, corpus: str, count: int) -> dict[str, Any]:
         pull(release, folder)
     else:
         verify(release)
-    model = OscarForPreTraining.from_pretrained(folder, local_files_only=True)
+    model = load_pretrained(folder)
     return dict(evaluate_retrieval(model, load_tokenizer(folder), Corpus(corpus), count=count))

@@ -101,11 +101,20 @@ def configuration(stage: StageRecipe, micro_batch: int, accumulation: int) -> di
     """Return the whole configuration for `stage`, generated fields included.
 
     `micro_batch` is the count of samples of one pass, `accumulation` the passes of one rank a step.
+    Raises RequestError where the optimizer does not go with the preset.
     """
-    content, _ = read(stage.deepspeed)
+    content, source = read(stage.deepspeed)
+    if stage.optimizer.clip_each > 0 and zero_stage(stage.deepspeed) > 0:
+        raise RequestError(
+            f"stage {stage.name}: optimizer.clip_each needs whole parameters, which ZeRO of "
+            f"{source} cuts and joins; set deepspeed to zero0 or clip_each to 0"
+        )
+    vouched = {"zero_allow_untested_optimizer": True} if stage.optimizer.name != "adamw" else {}
     return {
         "steps_per_print": 2**31,
         **content,
+        # DeepSpeed knows torch's classes alone as elementwise; ours are too, which our tests show.
+        **vouched,
         "train_batch_size": stage.batch.samples,
         "train_micro_batch_size_per_gpu": micro_batch,
         "gradient_accumulation_steps": accumulation,

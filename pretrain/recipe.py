@@ -1,5 +1,6 @@
 """The recipe of a pretraining: model, stages, checkpoints and publication."""
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, Self
 
@@ -92,25 +93,73 @@ class BatchRecipe(Recipe):
         return self
 
 
+class RateScale(Recipe):
+    """Parameters that learn faster or slower than the rest."""
+
+    match: str
+    """Regular expression that is searched for in the parameter's name."""
+    scale: float = Field(ge=0)
+    """What their learning rate is multiplied by."""
+
+    @field_validator("match")
+    @classmethod
+    def _compiles(cls, match: str) -> str:
+        try:
+            re.compile(match)
+        except re.error as error:
+            raise ValueError(f"{match} is no regular expression: {error}") from error
+        return match
+
+
 class OptimizerRecipe(Recipe):
     """The optimizer and its schedule."""
 
-    name: Literal["adamw"] = "adamw"
-    """The optimizer: torch's AdamW, decoupled weight decay."""
+    name: Literal["adamw", "hf-adamw", "bert-adam"] = "adamw"
+    """The optimizer: torch's AdamW; that of earlier transformers (Oscar, X-VLM, ViLBERT-MT); or
+    BERT's Adam without bias correction (LXMERT, ViLBERT)."""
     lr: float = Field(default=1e-4, gt=0)
     """Peak learning rate."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Decay of the weights; biases and normalisation gains never decay."""
+    """Decay of the parameters that `decay_groups` picks."""
+    decay_groups: Literal["sound", "oscar", "xvlm", "lxmert", "vilbert-beta", "vilbert-mt"] = (
+        "sound"
+    )
+    """What decays. sound: all but biases and normalisation gains; else as the family's release:
+    lxmert everything, vilbert-beta biases and gains alone (its bug), oscar, xvlm and vilbert-mt by
+    parts of the names."""
+    rate_scales: list[RateScale] = []
+    """Parameters with a rate of their own; the first entry that matches a name counts."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps of linear rise from zero to `lr`."""
-    decay: Literal["linear", "constant"] = "linear"
-    """What follows the rise: a linear fall to zero, or nothing."""
+    decay: Literal["linear", "linear-from-zero", "triangle", "constant", "multistep"] = "linear"
+    """The schedule: a linear fall to zero after the rise (linear), the same with a first rate of
+    zero as in transformers (linear-from-zero) or in BERT's Adam (triangle), no fall (constant), or
+    a factor `gamma` at each of `milestones` (multistep)."""
+    milestones: list[int] = []
+    """Steps of a multistep schedule at which the rate falls, in order."""
+    gamma: float = Field(default=0.1, gt=0)
+    """What a multistep schedule multiplies the rate by at a milestone."""
     betas: tuple[float, float] = (0.9, 0.999)
-    """Decay rates of AdamW's two moments."""
+    """Decay rates of Adam's two moments."""
     eps: float = Field(default=1e-8, gt=0)
-    """AdamW's epsilon."""
+    """Adam's epsilon; BERT's Adam was published with 1e-6."""
     clip: float = Field(default=1.0, ge=0)
     """Largest global norm of the gradient; 0: no clipping."""
+    clip_each: float = Field(default=0.0, ge=0)
+    """Largest norm of each parameter's gradient, for bert-adam under ZeRO stage 0, as ViLBERT was
+    published with 1.0; 0: no clipping."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.clip_each > 0 and self.name != "bert-adam":
+            raise ValueError(f"clip_each is for bert-adam, not {self.name}; use clip")
+        if bool(self.milestones) != (self.decay == "multistep"):
+            raise ValueError("milestones and decay multistep go together; give both or neither")
+        if self.milestones != sorted(set(self.milestones)) or min(self.milestones, default=1) < 1:
+            raise ValueError("milestones are steps from 1 on, each greater than the one before")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"betas {self.betas} are not from 0 to below 1")
+        return self
 
 
 class StageRecipe(Recipe):

@@ -1,6 +1,5 @@
 """From a trained stage to its published folder: weights, parity, evaluation, card, manifest."""
 
-import inspect
 import os
 import shutil
 from pathlib import Path
@@ -11,22 +10,20 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain import metrics, presets
+from pretrain import metrics, presets, probe
 from pretrain.checkpoints import manifest
 from pretrain.checkpoints.card import card
 from pretrain.checkpoints.lineage import code_version
 from pretrain.checkpoints.publish import publish, seal_release
 from pretrain.construction import Parts
-from pretrain.feeding import Batch
-from pretrain.models.oscar import OscarForPreTraining
+from pretrain.engine import restore_scalars
+from pretrain.models.loading import load_pretrained
 from pretrain.ranks import Ranks
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
 from trawl import storage
 from trawl.errors import WorkError
 
-PROBE = "probe.safetensors"
-_PROBE_SAMPLES = 2
 # A model that is read back differs by nothing but the last bits of another memory layout.
 _TOLERANCE = 1e-5
 
@@ -52,11 +49,12 @@ def make(
         shutil.rmtree(aside, ignore_errors=True)
         model.save_pretrained(aside)
         parts.tokenizer.save_pretrained(aside)
-        probe = _probe(model, parts, ranks.device)
+        batch = parts.maker.make(parts.order.indices(0, probe.SAMPLES))
+        probe.write(aside, model, batch, ranks.device)
         evaluation = {
-            "parity": _parity(type(model), aside, probe, ranks.device),
+            "parity": _parity(aside, ranks.device),
             "training": _training(run, stage),
-            **_retrieval(recipe, type(model), aside, parts, ranks.device),
+            **_retrieval(recipe, aside, parts, ranks.device),
         }
         lineage = {
             "name": recipe.name,
@@ -92,9 +90,10 @@ def fetch(run: RunFolder, stage: str) -> None:
     publish(twin, str(folder))
 
 
-def _whole(model: OscarForPreTraining, stage: StageRecipe, ranks: Ranks) -> OscarForPreTraining:
+def _whole(model: PreTrainedModel, stage: StageRecipe, ranks: Ranks) -> PreTrainedModel:
     """Return the trained model with whole parameters on rank 0; ZeRO-3 divides them, so a copy."""
     if presets.zero_stage(stage.deepspeed) < 3:
+        restore_scalars(model)
         return model
     import deepspeed
 
@@ -108,58 +107,12 @@ def _whole(model: OscarForPreTraining, stage: StageRecipe, ranks: Ranks) -> Osca
     return copy
 
 
-def base_outputs(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
-    """Return the last hidden states of the network under `model` for what it takes of `batch`.
-
-    Evaluation mode, float32: [batch, text + regions, hidden].
-    """
-    base = model.base_model
-    taken = inspect.signature(base.forward).parameters
-    inputs = {name: value for name, value in batch.items() if name in taken}
-    training = base.training
-    base.eval()
-    with torch.no_grad():
-        states: torch.Tensor = base(**inputs).last_hidden_state.float()
-    base.train(training)
-    return states
-
-
-def _probe(model: PreTrainedModel, parts: Parts, device: torch.device) -> dict[str, torch.Tensor]:
-    """Return a small batch, and the trained model's outputs for it as `outputs`."""
-    batch = parts.maker.make(parts.order.indices(0, _PROBE_SAMPLES))
-    taken = inspect.signature(model.base_model.forward).parameters
-    inputs = {name: value for name, value in batch.items() if name in taken}
-    placed = {name: value.to(device) for name, value in inputs.items()}
-    return {**inputs, "outputs": base_outputs(model, placed).cpu()}
-
-
-def _parity(
-    family: type[OscarForPreTraining],
-    folder: Path,
-    probe: dict[str, torch.Tensor],
-    device: torch.device,
-) -> dict[str, Any]:
-    """Read the saved model back, compare it with the probe, and store the probe beside it."""
-    from safetensors.torch import save_file
-
-    save_file({name: value.contiguous() for name, value in probe.items()}, folder / PROBE)
-    difference = probe_difference(
-        family.from_pretrained(folder, local_files_only=True), folder, device
-    )
+def _parity(folder: Path, device: torch.device) -> dict[str, Any]:
+    """Read the saved model back and compare it with what the trained one said to the probe."""
+    difference = probe.difference(load_pretrained(folder), folder, device)
     if not difference <= _TOLERANCE:
         raise WorkError(f"{folder}: read back, the model's outputs differ by {difference:g}")
-    return {"samples": _PROBE_SAMPLES, "max_difference": difference, "tolerance": _TOLERANCE}
-
-
-def probe_difference(model: PreTrainedModel, folder: Path, device: torch.device) -> float:
-    """Return the largest difference between the outputs of `model` and those in the release."""
-    from safetensors.torch import load_file
-
-    probe = load_file(folder / PROBE)
-    expected = probe.pop("outputs")
-    placed = {name: value.to(device) for name, value in probe.items()}
-    nn.Module.to(model, device)
-    return float((base_outputs(model, placed).cpu() - expected).abs().max())
+    return {"samples": probe.SAMPLES, "max_difference": difference, "tolerance": _TOLERANCE}
 
 
 def _training(run: RunFolder, stage: StageRecipe) -> dict[str, Any]:
@@ -173,7 +126,6 @@ def _training(run: RunFolder, stage: StageRecipe) -> dict[str, Any]:
 
 def _retrieval(
     recipe: PretrainRecipe,
-    family: type[OscarForPreTraining],
     folder: Path,
     parts: Parts,
     device: torch.device,
@@ -183,7 +135,7 @@ def _retrieval(
         return {}
     from pretrain.tasks.retrieval import evaluate_retrieval
 
-    model = family.from_pretrained(folder, local_files_only=True)
+    model = load_pretrained(folder)
     nn.Module.to(model, device)
     # The other ranks of the machine only wait meanwhile, so their cores are free.
     threads = torch.get_num_threads()

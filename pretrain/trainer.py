@@ -96,11 +96,7 @@ class Trainer:
 
     def _step(self, portion: Portion) -> Measured:
         """Pass the micro-batches through the model, agree with the other ranks, take the step."""
-        settings = self.stage.optimizer
-        rate = learning_rate(
-            portion.step, settings.lr, settings.warmup_steps, self.stage.steps, settings.decay
-        )
-        deepspeed_engine.set_rate(self.engine, rate)
+        deepspeed_engine.set_rate(self.engine, self._rate(portion.step))
         measured = Measured(list(self.stage.objectives))
         for index, (number, batch) in enumerate(portion.passes):
             # Dropout is keyed by the place in the data, so no resume and no other count of ranks
@@ -124,6 +120,19 @@ class Trainer:
         if measured.grad_norm is None:
             measured.grad_norm = deepspeed_engine.divided_gradient_norm(self.engine)
         return measured
+
+    def _rate(self, step: int) -> float:
+        """Return the learning rate of `step`, before the scales of single parameters."""
+        settings = self.stage.optimizer
+        return learning_rate(
+            step,
+            settings.lr,
+            settings.warmup_steps,
+            self.stage.steps,
+            settings.decay,
+            settings.milestones,
+            settings.gamma,
+        )
 
     def _check(self, step: int, measured: Measured) -> None:
         """Stop all ranks together when one has a loss that is not finite, before the step."""
@@ -151,7 +160,7 @@ class Trainer:
             samples=(portion.step + 1) * samples,
             loss=measured.loss,
             losses=dict(zip(measured.names, measured.losses, strict=True)),
-            lr=float(self.engine.optimizer.param_groups[0]["lr"]),
+            lr=self._rate(portion.step),
             grad_norm=norm,
             seconds=round(seconds, 4),
             samples_per_second=round(samples / seconds, 2),

@@ -71,7 +71,7 @@ def card(
 def _lineage(lineage: dict[str, Any]) -> list[str]:
     parent = lineage["parent"]
     started = (
-        f"- starts from {parent['name']}, manifest `{parent['manifest_sha256']}`"
+        f"- starts from {parent['name']}, sha256 `{parent['manifest_sha256']}`"
         if parent
         else "- starts from new weights"
     )

@@ -34,3 +34,31 @@ class MaskedTokenHead(nn.Module):
         """Return [..., words] from [..., hidden]."""
         scores: Tensor = self.decoder(self.transform(states)) + self.bias
         return scores
+
+
+class RegionHeads(nn.Module):
+    """What a single-stream model says about regions: which object each is, and its feature.
+
+    Both are one layer without a transform before it (ImageBERT, Qi et al., 2020, section 4.2);
+    0 classes or a feature of 0 numbers leave a head out.
+    """
+
+    def __init__(self, hidden: int, classes: int, feature: int) -> None:
+        super().__init__()
+        self.object_classifier = nn.Linear(hidden, classes) if classes else None
+        self.feature_regressor = nn.Linear(hidden, feature) if feature else None
+
+    def about_regions(self, states: Tensor, predicted: Tensor | None) -> dict[str, Tensor]:
+        """Return object_logits and feature_predictions, [predicted, ...], of the heads there are.
+
+        states [batch, regions, hidden]; predicted [predicted]: places in the flattened regions, all
+        of them if None, which gives [batch, regions, ...].
+        """
+        if predicted is not None:
+            states = states.flatten(0, 1).index_select(0, predicted)
+        found = {}
+        if self.object_classifier is not None:
+            found["object_logits"] = self.object_classifier(states)
+        if self.feature_regressor is not None:
+            found["feature_predictions"] = self.feature_regressor(states)
+        return found

@@ -13,13 +13,14 @@ from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
+from pretrain.batches.layout import GEOMETRY
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, SelfAttention, TextEmbeddings
-from pretrain.models.heads import MaskedTokenHead
+from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.oscar_config import OscarConfig
+from pretrain.objectives import TARGETS
+from pretrain.objectives.tag_contrast import clean_scores
 
-# What a batch holds for the objectives alone; the model passes over it.
-TARGETS = frozenset({"masked_labels", "contrast_labels", "match_labels"})
 # With comparing heads: segments may be told apart, but must not outweigh that two words are equal.
 _FAINT_SEGMENTS = 0.4
 
@@ -146,21 +147,25 @@ class OscarPreTrainingOutput(ModelOutput):
 
     prediction_logits: [masked, vocabulary], or [batch, text, vocabulary] where no positions were
     given; seq_relationship_logits: [batch, 2 or 3], class 0 for clean pairs; match_logits:
-    [batch, 2], class 1 for pairs that match, with `match_head` alone.
+    [batch, 2], class 1 for pairs that match, with `match_head` alone; object_logits and
+    feature_predictions: [predicted regions, classes or feature], with the heads of regions alone.
     """
 
     prediction_logits: Tensor | None = None
     seq_relationship_logits: Tensor | None = None
     match_logits: Tensor | None = None
+    object_logits: Tensor | None = None
+    feature_predictions: Tensor | None = None
     pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
 
 
-class PreTrainingHeads(nn.Module):
-    """The heads of pretraining: masked tokens, contrast, and matching where it is wanted."""
+class PreTrainingHeads(RegionHeads):
+    """The heads of pretraining: masked tokens, contrast; matching and regions where wanted."""
 
     def __init__(self, config: OscarConfig, shape: BlockShape) -> None:
-        super().__init__()
+        feature = config.img_feature_dim - GEOMETRY if config.feature_head else 0
+        super().__init__(config.hidden_size, config.object_classes, feature)
         self.predictions = MaskedTokenHead(shape, config.vocab_size)
         self.seq_relationship = nn.Linear(config.hidden_size, config.num_contrast_classes or 2)
         self.itm = nn.Linear(config.hidden_size, 2) if config.match_head else None
@@ -195,14 +200,16 @@ class OscarForPreTraining(OscarPreTrainedModel):
         position_ids: Tensor | None = None,
         img_feats: Tensor | None = None,
         masked_positions: Tensor | None = None,
+        predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
         **targets: Tensor,
     ) -> OscarPreTrainingOutput:
         """Read a batch, as `OscarModel` does, and predict.
 
         masked_positions [masked]: places in the flattened text (row * text length + column) that
-        the masked-token head reads; nothing: all of them. A batch's targets may be passed along,
-        `pretrain.objectives.compute` reads them.
+        the masked-token head reads; predicted_regions [predicted]: places in the flattened regions
+        (row * regions + column) for the heads of regions; nothing: all of them. A batch's targets
+        may be passed along, `pretrain.objectives.compute` reads them.
         """
         if unknown := set(targets) - TARGETS:
             raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
@@ -214,12 +221,13 @@ class OscarForPreTraining(OscarPreTrainedModel):
             img_feats,
             output_hidden_states=output_hidden_states,
         )
-        text = outputs.last_hidden_state[:, : input_ids.shape[1]]
+        text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
         if masked_positions is not None:
             text = text.flatten(0, 1).index_select(0, masked_positions)
         return OscarPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
             **self.relate(outputs.pooler_output),
+            **self.cls.about_regions(regions, predicted_regions),
             pooler_output=outputs.pooler_output,
             hidden_states=outputs.hidden_states,
         )
@@ -230,3 +238,16 @@ class OscarForPreTraining(OscarPreTrainedModel):
         if self.cls.itm is not None:
             logits["match_logits"] = self.cls.itm(pooled)
         return logits
+
+    def score(self, **batch: Tensor) -> Tensor:
+        """Return the log-odds [batch] that the caption and the image of each row belong together.
+
+        By the match head, else by the contrast head. `batch` is what `forward` takes.
+        """
+        nothing = torch.zeros(0, dtype=torch.long, device=self.device)
+        unread = {"masked_positions": nothing, "predicted_regions": nothing}
+        outputs = self(**{**batch, **unread})
+        if outputs.match_logits is None:
+            return clean_scores(outputs.seq_relationship_logits)
+        match = outputs.match_logits.float()
+        return match[:, self.config.match_class] - match[:, 1 - self.config.match_class]

@@ -1,7 +1,7 @@
 """The configuration of Oscar and Oscar+ (VinVL)."""
 
 from dataclasses import fields
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
@@ -39,6 +39,8 @@ class OscarConfig(PreTrainedConfig):
     """
 
     model_type = "trawl-oscar"
+    match_class: ClassVar[int] = 1
+    """Class of the match head for a pair that belongs together; the contrast head says it by 0."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -68,6 +70,10 @@ class OscarConfig(PreTrainedConfig):
     """Classes of the contrast head; nothing: 3 if captions are polluted too, else 2."""
     match_head: bool = False
     """Add a head that says whether caption and image belong together, class 1 if they do."""
+    object_classes: int = 0
+    """Classes of an added head that names masked regions, as ImageBERT has it; 0: no such head."""
+    feature_head: bool = False
+    """Add a head that predicts the features of masked regions, as ImageBERT has it."""
 
     max_seq_length: int = 35
     """Tokens of caption and tags together, [CLS] and two [SEP] included."""
@@ -77,19 +83,39 @@ class OscarConfig(PreTrainedConfig):
     """Least confidence of a region whose object becomes a tag."""
     tag_attributes: bool = False
     """Put each region's attribute before its object in the tags ("red umbrella")."""
+    tag_source: Literal["detector", "annotated", "none"] = "detector"
+    """Where tags come from: what the detector saw; region phrases that people wrote, where a
+    sample has any, as `use_gtlabels` of the released code; or nowhere: captions alone."""
+    use_questions: bool = False
+    """Take questions with their answers as further pairs of caption and tags, each as likely as a
+    caption; Oscar+ does, in its corpora for question answering."""
 
-    mask_probability: float = 0.15
+    mask_probability: float | int = 0.15
     """Share of the tokens that are masked."""
+    mask_unit: Literal["token", "whole-word", "span"] = "token"
+    """What is masked together: a token, as published; all pieces of a word; or whole words and now
+    and then two or three in a row, as X-VLM does."""
+    region_mask_probability: float | int = 0.15
+    """Share of the regions that are masked, for the objectives about regions alone."""
     texta_false_prob: float | int = 0.0
     """Share of the samples whose caption is another image's; half of the samples stay clean, the
     rest get another image's tags. Oscar 0, Oscar+ 0.25."""
+    textb_sample_mode: Literal[0, 1, 2] = 1
+    """Where wrong tags come from, numbered as in the released code: another pair's tags or
+    caption (0), its tags or answer (1, Oscar+), or the answer to another question (2)."""
     mask_loss_for_unmatched: bool = True
-    """Predict masked tokens of polluted tags too, as published."""
+    """Predict masked tokens of polluted pairs too, as published."""
+    unmatched_masking: Literal["as_published", "sound"] = "as_published"
+    """Without that loss: `as_published` leaves wrong tags unmasked, which gives them away, and
+    still predicts wrong captions; `sound` masks all alike and predicts neither."""
+    conditional_masking: bool = False
+    """Predict masked tokens and regions of clean pairs alone, as ImageBERT does."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Fill in what follows from the rest, and refuse what no input can have."""
         if self.num_contrast_classes is None:
-            self.num_contrast_classes = contrast_classes(self.texta_false_prob)
+            tags_used = self.tag_source != "none"
+            self.num_contrast_classes = contrast_classes(self.texta_false_prob, tags_used)
         if self.max_seq_length > self.max_position_embeddings:
             raise ValueError(
                 f"max_seq_length {self.max_seq_length} is more than "
@@ -114,6 +140,27 @@ class OscarConfig(PreTrainedConfig):
         except (StrictDataclassError, TypeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RequestError(f"model.config: {reason}") from error
+
+    @property
+    def longest_sample(self) -> int:
+        """Tokens and regions of the longest sample that the model takes."""
+        return self.max_seq_length + self.max_regions
+
+    def objectives(self) -> dict[str, str | None]:
+        """Return each objective of Oscar: None if its head is there, else what to set for it."""
+        match = None if self.match_head else "set model.config.match_head to true"
+        classes = None if self.object_classes else "set model.config.object_classes to their count"
+        features = None if self.feature_head else "set model.config.feature_head to true"
+        return {
+            "mlm": None,
+            "contrast": None,
+            "itm": match,
+            "moc": classes,
+            "moc-kl": classes,
+            "moc-confidence": classes,
+            "mrfr": features,
+            "mrfr-smooth-l1": features,
+        }
 
     def block_shape(self) -> BlockShape:
         """Return the shape of the layers."""

@@ -12,23 +12,22 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from pretrain.models.families import FAMILIES
+
 
 def _register_configurations() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    from pretrain.models.oscar_config import OscarConfig
-
-    AutoConfig.register(OscarConfig.model_type, OscarConfig, exist_ok=True)
+    for family in FAMILIES.values():
+        AutoConfig.register(family.model_type, family.configuration, exist_ok=True)
 
 
 def _register_models() -> None:
     from transformers.models.auto.modeling_auto import AutoModel, AutoModelForPreTraining
 
-    from pretrain.models.oscar import OscarForPreTraining, OscarModel
-    from pretrain.models.oscar_config import OscarConfig
-
-    AutoModel.register(OscarConfig, OscarModel, exist_ok=True)
-    AutoModelForPreTraining.register(OscarConfig, OscarForPreTraining, exist_ok=True)
+    for family in FAMILIES.values():
+        AutoModel.register(family.configuration, family.network, exist_ok=True)
+        AutoModelForPreTraining.register(family.configuration, family.pretraining, exist_ok=True)
 
 
 _REGISTRATIONS: dict[str, Callable[[], None]] = {

@@ -1,39 +1,14 @@
-"""The small pure parts of the trainer: rates, metrics, differences, exit codes, reports."""
+"""The small pure parts of the trainer: metrics, differences, exit codes, reports."""
 
 import json
 from pathlib import Path
 
-import pytest
-import torch
 from typer.testing import CliRunner
 
-from pretrain import changes, metrics, optimizers
+from pretrain import changes, metrics
 from pretrain.cli import pretrain
 from pretrain.exit_codes import ExitCode, worst
-from pretrain.recipe import OptimizerRecipe
-from pretrain.schedules import learning_rate
 from trawl.report import sections_from_json
-
-
-def test_learning_rate() -> None:
-    rates = [learning_rate(step, 1.0, 4, 10, "linear") for step in range(10)]
-    assert rates[:4] == [0.25, 0.5, 0.75, 1.0]
-    assert rates[4:] == pytest.approx([1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
-    assert learning_rate(9, 1.0, 4, 10, "constant") == 1.0
-    assert learning_rate(0, 1.0, 0, 10, "linear") == 1.0
-
-
-def test_biases_and_norms_do_not_decay() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.LayerNorm(3))
-    model[0].weight.requires_grad_(True)
-    optimizer = optimizers.build(model, OptimizerRecipe(weight_decay=0.5))
-    decays = {
-        id(parameter): group["weight_decay"]
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-    }
-    assert decays[id(model[0].weight)] == 0.5
-    assert decays[id(model[0].bias)] == decays[id(model[1].weight)] == 0.0
 
 
 def _line(stage: str, step: int) -> dict[str, object]:

@@ -157,10 +157,10 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 model = AutoModel.from_pretrained(sys.argv[1]).eval()
 probe = load_file(sys.argv[1] + "/probe.safetensors")
-expected = probe.pop("outputs")
+inputs = {name: value for name, value in probe.items() if not name.startswith("outputs.")}
 with torch.no_grad():
-    states = model(**probe).last_hidden_state
-print(float((states - expected).abs().max()))
+    states = model(**inputs).last_hidden_state
+print(float((states - probe["outputs.last_hidden_state"]).abs().max()))
 """
     folder = undisturbed / "stages" / "in"
     done = subprocess.run(

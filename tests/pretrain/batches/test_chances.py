@@ -5,7 +5,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pretrain.batches.mask_tokens import mask_tokens
+from pretrain.batches.imagebert import kind_for
+from pretrain.batches.mask_tokens import mask_tokens, word_beginnings
+from pretrain.batches.mask_units import masker
 from pretrain.batches.pollute import (
     change_for,
     contrast_classes,
@@ -13,6 +15,7 @@ from pretrain.batches.pollute import (
     match_label,
     other_sample,
 )
+from pretrain.batches.tokenise import train_tokenizer
 from trawl.chance import generator
 from trawl.errors import WorkError
 
@@ -44,6 +47,53 @@ def test_masking_leaves_its_input_alone_and_gives_places_in_order() -> None:
     assert places.tolist() == sorted(places)
     again, _ = mask_tokens(ids, generator("masks", 1), 0.5, MASK, WORDS)
     assert again.tolist() == corrupted.tolist()
+
+
+def test_whole_words_are_masked_with_all_their_pieces() -> None:
+    # Entries from 500 on continue a word; every word here has three pieces.
+    beginnings = np.arange(WORDS) < 500
+    ids = np.tile([300, 700, 800], DRAWS // 3)
+    chance = generator("whole words", 0)
+    corrupted, places = mask_tokens(ids, chance, 0.15, MASK, WORDS, beginnings)
+    words, pieces = np.unique(places // 3, return_counts=True)
+    assert (pieces == 3).all()
+    assert len(words) / (DRAWS // 3) == pytest.approx(0.15, abs=0.005)
+    assert (corrupted[places] == MASK).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_words_of_one_piece_are_masked_as_tokens_are() -> None:
+    ids = np.full(500, 300)
+    by_token = mask_tokens(ids, generator("one piece", 0), 0.15, MASK, WORDS)
+    whole = mask_tokens(ids, generator("one piece", 0), 0.15, MASK, WORDS, np.ones(WORDS, bool))
+    assert all((one == other).all() for one, other in zip(by_token, whole, strict=True))
+
+
+def test_units_follow_the_vocabulary() -> None:
+    tokenizer = train_tokenizer(["umbrella umbra", "umbrella umbra lamps"], 30)
+    entries = tokenizer.get_vocab()
+    beginnings = word_beginnings(tokenizer)
+    for piece, number in entries.items():
+        assert beginnings[number] == (not piece.startswith("##"))
+    ids = np.array(tokenizer.encode("lamps umbrella", add_special_tokens=False))
+    starts = beginnings[ids].nonzero()[0].tolist()
+    assert len(starts) == 2 < len(ids)
+    chosen = {unit: masker(tokenizer, unit, 0.5, 40) for unit in ("token", "whole-word", "span")}
+    seen: dict[str, set[int]] = {unit: set() for unit in chosen}
+    for unit, corrupt in chosen.items():
+        for number in range(200):
+            _, places = corrupt(ids, generator("units", number))
+            seen[unit].add(int(np.isin(places, np.arange(starts[1])).sum()))
+    assert seen["whole-word"] == {0, starts[1]}
+    assert len(seen["token"]) > 2
+    assert len(seen["span"]) >= 2
+    assert masker(tokenizer, "span", 0.0, 40)(ids, generator("units", 0))[1].tolist() == []
+
+
+def test_imagebert_mismatches_half_by_image_or_text() -> None:
+    counts = Counter(kind_for(draw) for draw in generator("negatives", 0).random(DRAWS))
+    found = {kind: count / DRAWS for kind, count in counts.items()}
+    wanted = {"match": 0.5, "wrong image": 0.25, "wrong text": 0.25}
+    assert found == pytest.approx(wanted, abs=0.005)
 
 
 def shares(texta_false_prob: float, has_tags: bool) -> dict[str, float]:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
+from transformers import BertConfig, BertForPreTraining
 
 from pretrain.models.oscar import OscarForPreTraining, OscarModel
 from pretrain.models.oscar_config import OscarConfig
@@ -152,6 +154,52 @@ def test_padding_of_text_and_regions_changes_nothing() -> None:
     assert (padded.pooler_output[1] - alone.pooler_output[0]).abs().max() <= 1e-5
 
 
+@pytest.mark.parametrize("normalised", [False, True])
+@pytest.mark.parametrize("rows", [False, True])
+def test_states_are_those_of_transformers_bert_on_text_and_regions(
+    normalised: bool, rows: bool
+) -> None:
+    model = tiny(use_img_layernorm=normalised, texta_false_prob=0.25)
+    torch.manual_seed(2)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    batch = inputs()
+    if rows:
+        batch["attention_mask"] = (torch.rand(2, 13, 13) > 0.3).long()
+    config = BertConfig(
+        vocab_size=WORDS,
+        hidden_size=128,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=512,
+        max_position_embeddings=128,
+        attn_implementation="eager",
+    )
+    bert = BertForPreTraining(config).eval()
+    bert.cls.seq_relationship = torch.nn.Linear(128, 3)
+    missing, extra = bert.load_state_dict(model.state_dict(), strict=False)
+    assert set(missing) <= {"cls.predictions.decoder.bias"}
+    regions = {"bert.img_embedding.weight", "bert.img_embedding.bias"}
+    gains = {"bert.LayerNorm.weight", "bert.LayerNorm.bias"}
+    assert set(extra) == (regions | gains if normalised else regions)
+    with torch.no_grad():
+        outputs = model(**batch, output_hidden_states=True)
+        text = bert.bert.embeddings(batch["input_ids"], batch["token_type_ids"])
+        projected = model.bert.img_embedding(batch["img_feats"])
+        if normalised:
+            gain, bias = model.bert.LayerNorm.weight, model.bert.LayerNorm.bias
+            projected = functional.layer_norm(projected, (128,), gain, bias, eps=1e-12)
+        mask = batch["attention_mask"]
+        bias = (1.0 - (mask[:, None] if rows else mask[:, None, None]).float()) * -10000.0
+        states = bert.bert.encoder(torch.cat([text, projected], dim=1), bias).last_hidden_state
+        pooled = bert.bert.pooler(states)
+        scores, relation = bert.cls(states[:, :9], pooled)
+    assert (outputs.hidden_states[-1] - states).abs().max() <= 1e-5
+    assert (outputs.pooler_output - pooled).abs().max() <= 1e-5
+    assert (outputs.prediction_logits - scores).abs().max() <= 1e-5
+    assert (outputs.seq_relationship_logits - relation).abs().max() <= 1e-5
+
+
 def test_regions_have_neither_order_nor_segment() -> None:
     model = tiny()
     batch = inputs()
@@ -179,10 +227,49 @@ def test_region_norm_and_match_head_are_there_on_demand() -> None:
     assert tiny(match_head=True)(**inputs()).match_logits.shape == (2, 2)
 
 
+def test_region_heads_are_there_on_demand_and_read_the_regions_alone() -> None:
+    plain = tiny()(**inputs())
+    assert plain.object_logits is None
+    assert plain.feature_predictions is None
+    model = tiny(object_classes=7, feature_head=True)
+    names = {name for name in model.state_dict() if name.startswith("cls.")}
+    assert {"cls.object_classifier.weight", "cls.feature_regressor.bias"} <= names
+    places = torch.tensor([0, 5, 7])
+    with torch.no_grad():
+        whole = model(**inputs())
+        chosen = model(**inputs(), predicted_regions=places)
+        states = model.bert(**inputs()).last_hidden_state[:, 9:].flatten(0, 1)[places]
+    assert whole.object_logits.shape == (2, 4, 7)
+    assert whole.feature_predictions.shape == (2, 4, 16)
+    wanted = model.cls.object_classifier(states)
+    assert (chosen.object_logits - wanted).abs().max() <= 1e-6
+    difference = chosen.feature_predictions - whole.feature_predictions.flatten(0, 1)[places]
+    assert difference.abs().max() <= 1e-5
+
+
+def test_objectives_name_the_head_that_is_missing() -> None:
+    bare = OscarConfig().objectives()
+    assert [name for name, fix in bare.items() if fix is None] == ["mlm", "contrast"]
+    assert bare["mrfr"] == "set model.config.feature_head to true"
+    full = OscarConfig(match_head=True, object_classes=1600, feature_head=True)
+    assert set(full.objectives().values()) == {None}
+
+
+def test_scores_are_the_log_odds_of_the_head_there_is() -> None:
+    with torch.no_grad():
+        for model in (tiny(match_head=True), tiny(), tiny(texta_false_prob=0.25)):
+            outputs = model(**inputs())
+            logits = outputs.seq_relationship_logits.flip(-1)[:, [0, -1]]
+            if model.config.match_head:
+                logits = outputs.match_logits
+            assert torch.equal(model.score(**inputs()), logits[:, 1] - logits[:, 0])
+
+
 def test_contrast_classes_follow_from_the_pollution() -> None:
     assert OscarConfig().num_contrast_classes == 2
     assert OscarConfig(texta_false_prob=0.25).num_contrast_classes == 3
     assert OscarConfig(texta_false_prob=0.5).num_contrast_classes == 2
+    assert OscarConfig(tag_source="none").num_contrast_classes == 3
 
 
 @pytest.mark.parametrize(
@@ -192,6 +279,8 @@ def test_contrast_classes_follow_from_the_pollution() -> None:
         ("tiny", {"hidden": 3}, "unknown key hidden"),
         ("tiny", {"hidden_size": "wide"}, "hidden_size"),
         ("tiny", {"max_seq_length": 500}, "max_seq_length 500 is more than"),
+        ("tiny", {"mask_unit": "letter"}, "mask_unit"),
+        ("tiny", {"textb_sample_mode": 3}, "textb_sample_mode"),
     ],
 )
 def test_wrong_configurations_are_refused(

@@ -10,7 +10,8 @@ from pretrain.batches.tokenise import train_tokenizer
 from pretrain.models.oscar import OscarForPreTraining
 from pretrain.models.oscar_config import OscarConfig
 from pretrain.objectives import tag_contrast
-from pretrain.tasks.retrieval import evaluate_retrieval, ranks, recalls, score_matrix
+from pretrain.tasks.pair_scores import score_matrix, scores_by_pairs
+from pretrain.tasks.retrieval import evaluate_retrieval, ranks, recalls
 from tests.pretrain import tiny_corpus
 from trawl.errors import RequestError
 
@@ -109,6 +110,17 @@ def test_the_fast_matrix_equals_the_plain_one(
     ]
     assert np.ptp(fast) > 0.01
     assert np.abs(fast - np.array(plain)).max() <= 1e-4
+
+
+@pytest.mark.parametrize("limit", [40, 14])
+def test_the_fast_matrix_equals_the_one_by_pairs(
+    corpus: Corpus, tokenizer: PreTrainedTokenizerBase, limit: int
+) -> None:
+    network = model(tokenizer, max_seq_length=limit, match_head=True).eval()
+    fast = score_matrix(network, tokenizer, corpus, texts(corpus), COUNT)
+    slow = scores_by_pairs(network, tokenizer, corpus, texts(corpus), COUNT)
+    assert np.ptp(fast) > 0.01
+    assert np.abs(fast - slow).max() <= 1e-4
 
 
 def test_an_evaluation_has_recalls_and_examples(

@@ -1,21 +1,20 @@
 """Batches over a real corpus on disk: layout, targets, and what a sample's chance depends on."""
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain.batches.collate import BatchMaker, Place
 from pretrain.batches.order import SampleOrder
+from pretrain.batches.oscar import OscarBatches
+from pretrain.batches.pairs import Place
 from pretrain.batches.tags import tag_text
 from pretrain.batches.tokenise import train_tokenizer
 from pretrain.models.oscar import OscarForPreTraining
 from pretrain.models.oscar_config import OscarConfig
 from tests.pretrain import tiny_corpus
-from trawl.errors import RequestError
 
 ALL = {"mlm": 1.0, "contrast": 1.0}
 IGNORING_PLACE = [(0, number, 0, number) for number in range(16)]
@@ -50,8 +49,8 @@ def maker(
     objectives: dict[str, float] | None = None,
     as_published: bool = False,
     **changes: object,
-) -> BatchMaker:
-    return BatchMaker(
+) -> OscarBatches:
+    return OscarBatches(
         [corpus], tokenizer, config(tokenizer, **changes), objectives or ALL, 3, "one", as_published
     )
 
@@ -156,7 +155,7 @@ def test_epochs_seeds_and_stages_draw_anew(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     def ids(place: Place, seed: int = 3, stage: str = "one") -> list[int]:
-        made = BatchMaker([corpus], tokenizer, config(tokenizer), ALL, seed, stage)
+        made = OscarBatches([corpus], tokenizer, config(tokenizer), ALL, seed, stage)
         numbers = [(0, number, place[2], 0) for number in range(16)]
         return made.make(numbers)["input_ids"].flatten().tolist()
 
@@ -188,17 +187,27 @@ def test_masked_places_are_words_and_their_labels_what_stood_there(
 def test_the_loss_on_foreign_tags_may_be_dropped(
     corpus: Corpus, tokenizer: PreTrainedTokenizerBase
 ) -> None:
-    settings = {"texta_false_prob": 0.0, "mask_probability": 0.5, "max_seq_length": 64}
+    settings = {"texta_false_prob": 0.25, "mask_probability": 0.5, "max_seq_length": 64}
     kept = maker(corpus, tokenizer, **settings).make(IGNORING_PLACE)
-    dropped = maker(corpus, tokenizer, mask_loss_for_unmatched=False, **settings).make(
-        IGNORING_PLACE
-    )
+    settings["mask_loss_for_unmatched"] = False
+    published = maker(corpus, tokenizer, **settings).make(IGNORING_PLACE)
+    sound = maker(corpus, tokenizer, unmatched_masking="sound", **settings).make(IGNORING_PLACE)
+    bare = maker(corpus, tokenizer, **{**settings, "mask_probability": 0.0}).make(IGNORING_PLACE)
     width = kept["input_ids"].shape[1]
-    assert torch.equal(kept["input_ids"], dropped["input_ids"])
-    segments = kept["token_type_ids"].flatten()
+    in_tags = kept["token_type_ids"].flatten()
+    label = kept["contrast_labels"].repeat_interleave(width)
     for place in kept["masked_positions"].tolist():
-        foreign = bool(kept["contrast_labels"][place // width]) and bool(segments[place])
-        assert (place in dropped["masked_positions"].tolist()) is not foreign
+        wrong_tag = int(label[place]) == 1 and bool(in_tags[place])
+        wrong_caption = int(label[place]) == 2 and not in_tags[place]
+        assert (place in published["masked_positions"].tolist()) is not wrong_tag
+        assert (place in sound["masked_positions"].tolist()) is not (wrong_tag or wrong_caption)
+    assert torch.equal(sound["input_ids"], kept["input_ids"])
+    wrong_tags = ((label == 1) & (in_tags == 1)).view_as(kept["input_ids"])
+    assert torch.equal(published["input_ids"][wrong_tags], bare["input_ids"][wrong_tags])
+    assert torch.equal(published["input_ids"][~wrong_tags], kept["input_ids"][~wrong_tags])
+    for batch in (kept, published, sound):
+        found = bare["input_ids"].flatten()[batch["masked_positions"]]
+        assert torch.equal(found, batch["masked_labels"])
 
 
 def test_matching_alone_exchanges_half_of_the_captions(
@@ -238,31 +247,3 @@ def test_tags_of_unsure_regions_are_left_out(corpus: Corpus) -> None:
     sample.meta["tags"].append("unseen")
     assert tag_text(sample, corpus.manifest.detector, 1.0).split() == sample.meta["tags"]
     assert tag_text(sample, corpus.manifest.detector, 1.1) == "unseen"
-
-
-@pytest.mark.parametrize(
-    ("objectives", "changes", "message"),
-    [
-        ({"mln": 1.0}, {}, "unknown key mln; known: mlm, contrast, itm"),
-        ({"itm": 1.0}, {}, "set model.config.match_head to true"),
-        ({"mlm": 1.0}, {"vocab_size": 10}, "vocab_size is 10; make it as large"),
-        ({"mlm": 1.0}, {"img_feature_dim": 2054}, "32-d features.*img_feature_dim to 38"),
-    ],
-)
-def test_objectives_that_do_not_fit_are_refused(
-    corpus: Corpus,
-    tokenizer: PreTrainedTokenizerBase,
-    objectives: dict[str, float],
-    changes: dict[str, object],
-    message: str,
-) -> None:
-    with pytest.raises(RequestError, match=message):
-        maker(corpus, tokenizer, objectives, **changes)
-
-
-def test_a_corpus_of_one_sample_cannot_be_polluted(
-    tmp_path: Path, tokenizer: PreTrainedTokenizerBase
-) -> None:
-    lonely = Corpus(tiny_corpus.write(tmp_path, "lonely", 1))
-    with pytest.raises(RequestError, match="1 samples; contrast and itm take texts of other"):
-        maker(lonely, tokenizer)

@@ -1,0 +1,120 @@
+"""The parts of LXMERT that are its own: embedded regions, cross layers, both streams stacked.
+
+Tan and Bansal, EMNLP 2019, section 2; names of tensors as in the published checkpoints.
+"""
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from pretrain.models.blocks import (
+    Attention,
+    BlockShape,
+    Intermediate,
+    Layer,
+    ResidualOutput,
+    SelfAttention,
+)
+from pretrain.models.lxmert_config import LxmertConfig
+
+
+class RegionEmbeddings(nn.Module):
+    """The mean of a region's projected feature and its projected box, each normalised."""
+
+    def __init__(self, config: LxmertConfig, shape: BlockShape) -> None:
+        super().__init__()
+        self.visn_fc = nn.Linear(config.visual_feat_dim, shape.hidden)
+        self.visn_layer_norm = shape.norm()
+        self.box_fc = nn.Linear(config.visual_pos_dim, shape.hidden)
+        self.box_layer_norm = shape.norm()
+        self.dropout = nn.Dropout(shape.dropout)
+
+    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+        """Return [batch, regions, hidden] from [batch, regions, 2048] and [batch, regions, 4]."""
+        dtype = self.visn_fc.weight.dtype
+        seen = self.visn_layer_norm(self.visn_fc(features.to(dtype)))
+        placed = self.box_layer_norm(self.box_fc(boxes.to(dtype)))
+        embedded: Tensor = self.dropout((seen + placed) / 2)
+        return embedded
+
+
+class CrossAttention(nn.Module):
+    """Attention of one stream to the other, the same weights for both directions."""
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.att = SelfAttention(shape)
+        self.output = ResidualOutput(shape, shape.hidden)
+
+    def forward(self, states: Tensor, source: Tensor, source_bias: Tensor | None) -> Tensor:
+        """Return [batch, queries, hidden] from `states`, attending to `source`."""
+        mixed: Tensor = self.output(self.att(states, source_bias, source), states)
+        return mixed
+
+
+class CrossLayer(nn.Module):
+    """One layer in which both streams read each other, then each itself.
+
+    Each reads the other as it was before the layer; the feed-forward halves are their own.
+    """
+
+    def __init__(self, shape: BlockShape) -> None:
+        super().__init__()
+        self.visual_attention = CrossAttention(shape)
+        self.lang_self_att = Attention(shape)
+        self.visn_self_att = Attention(shape)
+        self.lang_inter = Intermediate(shape)
+        self.lang_output = ResidualOutput(shape, shape.intermediate)
+        self.visn_inter = Intermediate(shape)
+        self.visn_output = ResidualOutput(shape, shape.intermediate)
+
+    def forward(
+        self, text: Tensor, regions: Tensor, text_bias: Tensor | None, region_bias: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return both streams, text [batch, text, hidden] and regions [batch, regions, hidden]."""
+        read_text = self.visual_attention(text, regions, region_bias)
+        read_regions = self.visual_attention(regions, text, text_bias)
+        read_text = self.lang_self_att(read_text, text_bias, read_text)
+        read_regions = self.visn_self_att(read_regions, region_bias, read_regions)
+        return (
+            self.lang_output(self.lang_inter(read_text), read_text),
+            self.visn_output(self.visn_inter(read_regions), read_regions),
+        )
+
+
+class TwoStreamEncoder(nn.Module):
+    """The layers of each stream alone, then those of both; embeds the regions as well."""
+
+    gradient_checkpointing = False
+
+    def __init__(self, config: LxmertConfig, shape: BlockShape) -> None:
+        super().__init__()
+        self.visn_fc = RegionEmbeddings(config, shape)
+        self.layer = nn.ModuleList(Layer(shape) for _ in range(config.l_layers))
+        self.r_layers = nn.ModuleList(Layer(shape) for _ in range(config.r_layers))
+        self.x_layers = nn.ModuleList(CrossLayer(shape) for _ in range(config.x_layers))
+
+    def forward(
+        self, text: Tensor, regions: Tensor, text_bias: Tensor | None, region_bias: Tensor | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the input and the output of each layer of the text, and of the regions.
+
+        text and regions are embedded: [batch, text or regions, hidden].
+        """
+        texts, seen = [text], [regions]
+        for layer in self.layer:
+            texts.append(self._through(layer, texts[-1], text_bias))
+        for layer in self.r_layers:
+            seen.append(self._through(layer, seen[-1], region_bias))
+        for layer in self.x_layers:
+            both = self._through(layer, texts[-1], seen[-1], text_bias, region_bias)
+            texts.append(both[0])
+            seen.append(both[1])
+        return texts, seen
+
+    def _through(self, layer: nn.Module, *arguments: Tensor | None) -> Tensor:
+        """Run one layer, keeping nothing of it for the backward pass if so switched."""
+        if self.gradient_checkpointing and self.training:
+            kept: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
+            return kept
+        done: Tensor = layer(*arguments)
+        return done
