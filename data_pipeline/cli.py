@@ -111,6 +111,98 @@ def explain(
 
 
 @corpus.command(
+    "import", epilog="Example: trawl corpus import lxmert-tsv train2014_obj36.tsv corpora/gold"
+)
+def import_(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            metavar="KIND", help="lxmert-tsv, oscar-tsv, vilbert-lmdb, hf-frcnn or xvlm-jsonl."
+        ),
+    ],
+    src: Annotated[str, typer.Argument(metavar="SRC", help="File or folder of the features.")],
+    out: Annotated[str, typer.Argument(metavar="OUT", help="Where the corpus goes.")],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the corpus; else the last part of OUT.")
+    ] = None,
+    captions: Annotated[
+        str | None, typer.Option(help="COCO caption JSON; captions go by image id.")
+    ] = None,
+    images: Annotated[
+        str | None, typer.Option(help="Folder of the images, named by image id.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="File of labels (oscar-tsv); else predictions.tsv.")
+    ] = None,
+    objects: Annotated[
+        str | None, typer.Option(help="Names of objects, one a line; else objects_vocab.txt.")
+    ] = None,
+    attributes: Annotated[
+        str | None, typer.Option(help="Names of attributes; else attributes_vocab.txt.")
+    ] = None,
+    features: Annotated[str, typer.Option(help="float16 or int8.")] = "float16",
+    samples: Annotated[int, typer.Option(help="Rows to a shard.")] = 1000,
+    detector: Annotated[
+        str | None, typer.Option(help="Name of the detector for the manifest.")
+    ] = None,
+    selection: Annotated[
+        str | None, typer.Option(help="Rule by which regions were chosen, for the manifest.")
+    ] = None,
+) -> None:
+    """Make a corpus of others' features; killed anywhere, the same command goes on."""
+    from data_pipeline.corpus.manifest import manifest_sha256
+    from data_pipeline.derived import drops
+    from data_pipeline.exchange.formats import IMPORTS, check_kind, open_source
+    from data_pipeline.exchange.importing import import_corpus
+    from data_pipeline.exchange.recipe import ImportRecipe
+    from trawl import recipe as recipes
+
+    check_kind(kind, IMPORTS, "import")
+    content = {
+        "name": name or out.rstrip("/").rpartition("/")[2],
+        "kind": kind,
+        "source": src,
+        "labels": labels,
+        "objects": objects,
+        "attributes": attributes,
+        "images": images,
+        "captions": captions,
+        "features": features,
+        "samples": samples,
+        "detector": detector,
+        "selection": selection,
+    }
+    asked = recipes.parse(content, ImportRecipe, "corpus import")
+    manifest = import_corpus(open_source(asked), asked, out)
+    print(
+        f"{out}: {manifest.samples:,} samples, {manifest.regions:,} regions, "
+        f"{manifest.captions:,} captions in {len(manifest.shards)} shards"
+    )
+    if told := drops(manifest):
+        print(f"{told}; trawl corpus explain {out} IMAGE_ID says why")
+    print(f"manifest_sha256 {manifest_sha256(out)}")
+
+
+@corpus.command(epilog="Example: trawl corpus export oscar-tsv corpora/web oscar")
+def export(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="lxmert-tsv or oscar-tsv.")],
+    uri: Uri,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A .tsv file; oscar-tsv: a folder.")],
+    ids: Annotated[
+        str, typer.Option(help="Image ids: url (imported ids among them) or key.")
+    ] = "url",
+) -> None:
+    """Write the features of a corpus as LXMERT's or Oscar's own code reads them."""
+    from data_pipeline.exchange.exporting import export_corpus
+    from data_pipeline.exchange.formats import EXPORTS, check_kind
+
+    check_kind(kind, EXPORTS, "export")
+    if ids not in ("url", "key"):
+        raise RequestError(f"--ids {ids}: choose url or key")
+    print(f"{out}: {export_corpus(kind, uri, out, ids):,} images")
+
+
+@corpus.command(
     "train-scorer", epilog="Example: trawl corpus train-scorer out/in-domain scorer.json"
 )
 def train_scorer(

@@ -57,9 +57,10 @@ def _life(row: dict[str, Any]) -> Iterator[str]:
 
 
 _SHOWN = {
-    "collect": ("language", "container", "dominance"),
+    "collect": ("language", "container", "dominance", "file", "row", "detail", "labels"),
     "download": ("status",),
     "image_filter": ("entropy", "natural", "flat_share", "peak_share", "smooth", "midtones"),
+    "detect": ("detail", "colours", "depth", "frames", "turned"),
     "score": ("agreement",),
 }
 

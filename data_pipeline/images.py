@@ -114,6 +114,8 @@ def _decode_with_pillow(data: bytes, kind: str) -> Pixels:
     with Image.open(io.BytesIO(data), formats=[_PILLOW_FORMATS[kind]]) as image:
         image.load()
         shown: Image.Image = ImageOps.exif_transpose(image) or image
+        if shown.mode.startswith("I"):  # 16 bits of grey, which Pillow would cut off at 255
+            shown = Image.fromarray((np.asarray(shown) >> 8).astype(np.uint8))
         if shown.mode in ("RGBA", "LA", "PA") or "transparency" in shown.info:
             layer = shown.convert("RGBA")
             white = Image.new("RGBA", layer.size, "white")

@@ -181,10 +181,10 @@ class RegionSettings(Recipe):
     """How regions are detected and stored."""
 
     detector: str = "demo"
-    """Name of the detector."""
+    """Name of the detector: demo, butd, butd-d2, vinvl, torchvision or detectron2."""
 
     weights: str = "builtin"
-    """`builtin`, or a safetensors file."""
+    """`builtin`, or a weights file of the detector."""
 
     selection: str = "butd-10-100"
     """Which of the detections become regions."""

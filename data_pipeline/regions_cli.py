@@ -2,19 +2,37 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from data_pipeline.corpus.manifest import Manifest
 
 regions = typer.Typer(help="Train, evaluate and run region detectors.", no_args_is_help=True)
 
 Data = Annotated[
     list[str] | None,
-    typer.Option("--data", help="Folder with images/ and instances.json (COCO boxes); repeatable."),
+    typer.Option(
+        "--data",
+        help="Folder with images/ and instances.json (COCO boxes), repeatable; or one with Visual "
+        "Genome's JSON and images.",
+    ),
 ]
 World = Annotated[
     int | None, typer.Option("--world", help="Seed of the demo's world to render scenes of.")
+]
+Detector = Annotated[
+    str, typer.Option(help="demo, butd, butd-d2, vinvl, torchvision or detectron2.")
+]
+Weights = Annotated[str, typer.Option(help="builtin, or the detector's weights file.")]
+Selection = Annotated[
+    str | None, typer.Option(help="Rule by which regions are chosen; vinvl has no usual one.")
+]
+RandomWeights = Annotated[
+    int | None, typer.Option(metavar="SEED", help="Random weights in place of a file, to try out.")
 ]
 Threads = Annotated[int, typer.Option(help="Threads of the computation.")]
 
@@ -44,6 +62,8 @@ def train(
 
     torch.set_num_threads(threads)
     source = open_source(data or [], world, split, scenes)
+    for reason, count in getattr(source, "left_out", {}).items():
+        typer.echo(f"{count:,} images left out: {reason}")
     settings = TrainingSettings(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
     made = make_weights(
         source, out, settings, cache=cache, workers=workers, command=_this_command()
@@ -92,6 +112,141 @@ def evaluate(
     if record:
         path = BUILTIN if weights == "builtin" else Path(weights)
         record_precision(path, precision, _this_command(), len(source))
+
+
+@regions.command(
+    epilog="Example: trawl regions extract images/ --out corpora/regions --detector butd "
+    "--weights faster_rcnn.pkl"
+)
+def extract(
+    source: Annotated[
+        str, typer.Argument(metavar="CORPUS_OR_IMAGES", help="A corpus, or a folder of images.")
+    ],
+    out: Annotated[str, typer.Option(help="Where the corpus goes: folder or s3://.")],
+    detector: Detector = "demo",
+    weights: Weights = "builtin",
+    selection: Selection = None,
+    boxes_from: Annotated[
+        str | None,
+        typer.Option(help="TSV of LXMERT's form: take its boxes, and compare its features."),
+    ] = None,
+    random_weights: RandomWeights = None,
+    features: Annotated[str, typer.Option(help="float16 or int8.")] = "float16",
+    name: Annotated[
+        str | None, typer.Option(help="Name of the corpus; else the last part of --out.")
+    ] = None,
+    batch: Annotated[int, typer.Option(help="Images that are detected together.")] = 8,
+    samples: Annotated[int, typer.Option(help="Images to a shard, for a folder.")] = 1000,
+    max_pixels: Annotated[int, typer.Option(help="Pixels an image may have.")] = 50_000_000,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    number: Annotated[str, typer.Option(help="float32 or bfloat16.")] = "float32",
+    compiled: Annotated[
+        bool, typer.Option("--compiled", help="Let torch.compile prepare the network.")
+    ] = False,
+    workers: Annotated[
+        int, typer.Option(help="Ray actors that do shards; 0: this process alone.")
+    ] = 0,
+    ray_address: Annotated[
+        str | None, typer.Option(help="Running Ray cluster for the actors; else one is started.")
+    ] = None,
+    threads: Threads = 2,
+) -> None:
+    """Find the regions of images anew; killed anywhere, the same command goes on."""
+    import torch
+
+    from data_pipeline.detector.extraction_recipe import ExtractRecipe
+    from data_pipeline.detector.extraction_run import extract as run
+    from trawl import recipe as recipes
+
+    torch.set_num_threads(threads)
+    asked = recipes.parse(
+        {
+            "name": name or out.rstrip("/").rpartition("/")[2],
+            "source": source,
+            "detector": detector,
+            "weights": weights,
+            "random_weights": random_weights,
+            "selection": selection,
+            "boxes_from": boxes_from,
+            "features": features,
+            "batch": batch,
+            "samples": samples,
+            "max_pixels": max_pixels,
+            "device": device,
+            "number": number,
+            "compiled": compiled,
+            "workers": workers,
+            "ray_address": ray_address,
+        },
+        ExtractRecipe,
+        "regions extract",
+    )
+    for line in _summary(run(asked, out), out, boxes_from is not None):
+        typer.echo(line)
+
+
+def _summary(manifest: "Manifest", out: str, compared: bool) -> Iterator[str]:
+    """Yield what an extraction tells at its end: differences, storage, counts, drops, hash."""
+    from data_pipeline.derived import drops
+    from data_pipeline.detector.extraction_run import differences_of, storage_of
+
+    differences = differences_of(out)
+    for image_id, difference, _ in differences:
+        yield f"mean |difference| {difference:.6f} {image_id}"
+    if differences:
+        total = sum(count for _, _, count in differences)
+        mean = sum(value * count for _, value, count in differences) / total
+        yield f"mean |difference| {mean:.6f} over {total} regions of {len(differences)} images"
+    elif compared:
+        yield "no difference to tell: the TSV has none of these images, or features of another size"
+    yield from storage_of(out).lines()
+    yield f"{out}: {manifest.samples:,} samples, {manifest.regions:,} regions"
+    if told := drops(manifest):
+        yield f"{told}; trawl corpus explain {out} IMAGE says why"
+    yield f"manifest_sha256 {manifest.sha256()}"
+
+
+@regions.command(epilog="Example: trawl regions show corpora/web#0 --out regions.png")
+def show(
+    what: Annotated[
+        str,
+        typer.Argument(
+            metavar="IMAGE_OR_CORPUS[#KEY]", help="An image file, or a sample of a corpus."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The PNG file to write.")],
+    detector: Detector = "demo",
+    weights: Weights = "builtin",
+    selection: Selection = None,
+    random_weights: RandomWeights = None,
+    confidence: Annotated[float, typer.Option(help="Least confidence that is drawn.")] = 0.2,
+    most: Annotated[int, typer.Option(help="Most regions that are drawn.")] = 36,
+) -> None:
+    """Draw boxes, objects, attributes and confidences on an image, and list them."""
+    from data_pipeline.detector import drawing
+    from data_pipeline.detector.extraction_recipe import ExtractRecipe
+    from data_pipeline.detector.extraction_run import open_detector
+    from data_pipeline.detector.showing import open_shown
+    from trawl import storage
+
+    asked = ExtractRecipe(
+        name="show",
+        source=what,
+        detector=detector,
+        weights=weights,
+        selection=selection,
+        random_weights=random_weights,
+    )
+    found = open_shown(what, lambda: open_detector(asked), asked.rule)
+    style = drawing.Style(confidence, most)
+    drawn = drawing.shown(found.regions, style)
+    for number in drawn:
+        corners = " ".join(f"{value:.1f}" for value in found.regions.boxes[number])
+        told = drawing.label(found.regions, number, found.objects, found.attributes)
+        typer.echo(f"{told}  at {corners}")
+    picture = drawing.draw(found.image, found.regions, found.objects, found.attributes, style)
+    storage.write_bytes(out, drawing.to_png(picture))
+    typer.echo(f"{out}: {len(drawn)} of {len(found.regions)} regions")
 
 
 def _this_command() -> str:

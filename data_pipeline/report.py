@@ -8,6 +8,8 @@ from typing import Any
 
 from data_pipeline.corpus.decisions import KEPT, STEPS, read_decisions
 from data_pipeline.corpus.reader import Corpus
+from data_pipeline.detector.storage_report import PLACE as STORAGE_PLACE
+from data_pipeline.detector.storage_report import StorageReport
 from data_pipeline.images import ImageError, decode, thumbnail
 from data_pipeline.steps.gallery import PLACE
 from trawl import chance, storage
@@ -37,6 +39,7 @@ def corpus_sections(uri: str) -> list[Section]:
         _funnel(corpus),
         _reasons(corpus),
         _histograms(corpus),
+        *_storage(uri),
         _kept(corpus),
         _dropped(uri),
     ]
@@ -86,7 +89,8 @@ def _histograms(corpus: Corpus) -> Section:
     for number in range(min(len(corpus), _HISTOGRAM_ROWS)):
         sample = corpus[number]
         captions = sample.meta["captions"]
-        numbers["words"].append(float(len(captions[0]["text"].split())))
+        if captions:
+            numbers["words"].append(float(len(captions[0]["text"].split())))
         numbers["side"].append(float(max(sample.meta["width"], sample.meta["height"])))
         numbers["regions"].append(float(len(sample.regions)))
     charts = (
@@ -103,6 +107,18 @@ def _scored(uri: str) -> Iterator[dict[str, Any]]:
     for row in read_decisions(uri, ["step", "score"]):
         if STEPS.index(row["step"]) >= STEPS.index("score"):
             yield row
+
+
+def _storage(uri: str) -> list[Section]:
+    """Tell what storing the features costs and keeps, where an extraction measured it."""
+    place = storage.join(uri, *STORAGE_PLACE)
+    if not storage.exists(place):
+        return []
+    report = StorageReport()
+    report.merge(storage.read_json(place))
+    heads = ("form", "mean cosine to float32", "least cosine", "bytes a region")
+    lead = f"Measured on {report.regions:,} regions of {report.images:,} images."
+    return [Section("Storage of features", table(heads, report.rows()), lead)]
 
 
 def _kept(corpus: Corpus) -> Section:
@@ -135,8 +151,11 @@ def _sample_figure(corpus: Corpus, number: int) -> str:
         label = _label(corpus, int(regions.object_ids[n]), int(regions.attribute_ids[n]))
         width, height = meta["width"], meta["height"]
         boxes.append(Box(left / width, top / height, right / width, bottom / height, label))
+    tags = ", ".join(meta["tags"][:8])
+    if not meta["captions"]:  # imported, or detected in a folder of images
+        return figure(picture, meta["url"], tags, boxes, "good")
     caption = meta["captions"][0]
-    note = f"{caption['source']} {caption['score']:.2f} · {', '.join(meta['tags'][:8])}"
+    note = f"{caption['source']} {caption['score']:.2f} · {tags}"
     return figure(picture, caption["text"], note, boxes, "good")
 
 

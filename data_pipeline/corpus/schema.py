@@ -46,11 +46,12 @@ class QuestionAnswer(_Strict):
 class SampleMeta(_Strict):
     """All that a sample says beside its pixels and regions; the content of `KEY.json`.
 
-    captions best first; tags are object names by confidence; phash is 16 hex digits; robots are
-    the opt-out signals met on the way (for example noai); empty strings stand for "not known".
+    captions best first, none where nobody described the image; tags are object names by
+    confidence; phash is 16 hex digits; robots are the opt-out signals met on the way (for example
+    noai); empty strings stand for "not known".
     """
 
-    captions: list[Caption] = Field(min_length=1)
+    captions: list[Caption]
     tags: list[str]
     url: str
     page: str

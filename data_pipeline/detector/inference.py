@@ -5,7 +5,7 @@ Images of equal resized shape are stacked; nothing is padded, so no image sees i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,27 +80,54 @@ class Detector:
         Images are uint8 [height, width, 3] RGB of any sizes. RequestError for another array.
         """
         rule = selection_rule(selection, self._description.conventions)
+        found: dict[int, Regions] = {}
+        for size, chosen, pixels in self._stacks(images):
+            for index, answer in zip(chosen, self._score(pixels), strict=True):
+                found[index] = self._regions(answer, images[index].shape[:2], size, rule)
+        return [found[index] for index in range(len(images))]
+
+    @torch.inference_mode()
+    def features_at(
+        self, images: Sequence[np.ndarray], boxes: Sequence[np.ndarray]
+    ) -> list[np.ndarray]:
+        """Features float32 [R, feature size] of given boxes [R, 4] in each image's own pixels."""
+        if len(images) != len(boxes):
+            raise RequestError(f"{len(images)} images with boxes of {len(boxes)}; give one of each")
+        found: dict[int, np.ndarray] = {}
+        for size, chosen, pixels in self._stacks(images):
+            maps = self._maps(pixels)
+            for row, index in enumerate(chosen):
+                height, width = images[index].shape[:2]
+                growth = torch.tensor([size[1] / width, size[0] / height] * 2)
+                inside = torch.from_numpy(np.asarray(boxes[index], np.float32)) * growth
+                pooled = self._model.pool(maps[row : row + 1], [inside.reshape(-1, 4)])
+                found[index] = self._model.region_head(pooled).numpy()
+        return [found[index] for index in range(len(images))]
+
+    def _stacks(
+        self, images: Sequence[np.ndarray]
+    ) -> Iterator[tuple[tuple[int, int], list[int], Tensor]]:
+        """Equally sized images together: resized (height, width), their places, uint8 pixels."""
         groups: dict[tuple[int, int], list[int]] = {}
         for index, image in enumerate(images):
             _check_image(image, index)
             size = target_size(image.shape[0], image.shape[1], self._resize)
             groups.setdefault(size, []).append(index)
-        found: dict[int, Regions] = {}
         for size, members in groups.items():
             for start in range(0, len(members), _STACK):
                 chosen = members[start : start + _STACK]
                 pixels = np.stack([resize(images[index], size) for index in chosen])
-                scored = self._score(torch.from_numpy(pixels))
-                for index, answer in zip(chosen, scored, strict=True):
-                    found[index] = self._regions(answer, images[index].shape[:2], size, rule)
-        return [found[index] for index in range(len(images))]
+                yield size, chosen, torch.from_numpy(pixels)
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        inputs = normalise(pixels).contiguous(memory_format=torch.channels_last)
+        return self._model.backbone(inputs)
 
     def _score(self, pixels: Tensor) -> list[_Scored]:
         """Run the network on equally sized images, uint8 [batch, H, W, 3]."""
         model, config = self._model, self._model.config
-        inputs = normalise(pixels).contiguous(memory_format=torch.channels_last)
-        size = (inputs.shape[2], inputs.shape[3])
-        maps = model.backbone(inputs)
+        size = (pixels.shape[1], pixels.shape[2])
+        maps = self._maps(pixels)
         logits, deltas = model.proposal_head(maps)
         anchors = anchor_grid(self._cells, maps.shape[2], maps.shape[3], config.stride)
         proposals = propose(logits, deltas, anchors, size, self._proposals)

@@ -15,6 +15,7 @@ from data_pipeline.detector.examples import CocoExamples, ExampleSource, WorldEx
 from data_pipeline.detector.inference import Detector
 from data_pipeline.detector.selection import Conventions
 from data_pipeline.detector.training import Trainer, TrainingSettings, train
+from data_pipeline.detector.visual_genome import VisualGenomeExamples, is_visual_genome
 from data_pipeline.detector.weights import (
     DetectorDescription,
     read_description,
@@ -34,9 +35,13 @@ _EVALUATION_STACK = 16
 
 
 def open_source(data: list[str], world: int | None, split: str, scenes: int) -> ExampleSource:
-    """Examples of COCO folders or of a world's split; exactly one of the two must be given."""
+    """Examples of COCO folders, of Visual Genome's, or of a world's split; one must be given."""
     if bool(data) == (world is not None):
         raise RequestError("regions: give either --data FOLDER or --world SEED")
+    if any(is_visual_genome(folder) for folder in data):
+        if len(data) > 1:
+            raise RequestError("regions: Visual Genome is one --data folder; give it alone")
+        return VisualGenomeExamples(data[0])
     return CocoExamples(data) if data else WorldExamples(int(world or 0), split, scenes)
 
 

@@ -1,18 +1,12 @@
-"""Which of an image's scored boxes become its regions: published rules by name, and exact fast NMS.
-
-Per-class suppression by the plain loop (`suppress_by_loop`) is the reference. `suppress` keeps the
-same boxes above the threshold and looks only at pairs above it: a box is suppressed by higher
-scores alone, so what lies below the threshold cannot change what lies above.
-"""
+"""Which of an image's scored boxes become its regions: rules of per-class suppression, by name."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 
-import torch
 from torch import Tensor
-from torchvision.ops import nms
 
+from data_pipeline.detector.suppression import Suppression, suppress_for
 from trawl.errors import RequestError
 
 
@@ -77,39 +71,20 @@ def selection_rule(name: str, conventions: Conventions | None = None) -> Selecti
     return replace(rule, **asdict(conventions)) if conventions else rule
 
 
-def suppress_by_loop(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
-    """Scores [boxes, classes] with those of suppressed (box, class) pairs set to zero: the loop."""
-    surviving = torch.zeros_like(scores)
-    for column in range(scores.shape[1]):
-        kept = nms(boxes, scores[:, column], overlap)
-        surviving[kept, column] = scores[kept, column]
-    return surviving
-
-
-def suppress(boxes: Tensor, scores: Tensor, overlap: float, threshold: float) -> Tensor:
-    """The loop's result at every pair of at least `threshold`, zero elsewhere; exact.
-
-    Boxes [boxes, 4], scores [boxes, classes]. Classes without a score above it cost nothing.
-    """
-    surviving = torch.zeros_like(scores)
-    entered = scores >= threshold
-    for column in entered.any(dim=0).nonzero().flatten().tolist():
-        rows = entered[:, column].nonzero().flatten()
-        kept = rows[nms(boxes[rows], scores[rows, column], overlap)]
-        surviving[kept, column] = scores[kept, column]
-    return surviving
-
-
-def select(boxes: Tensor, probabilities: Tensor, rule: SelectionRule) -> Selected:
+def select(
+    boxes: Tensor,
+    probabilities: Tensor,
+    rule: SelectionRule,
+    suppression: Suppression | None = None,
+) -> Selected:
     """Choose regions of one image from boxes [boxes, 4] and class probabilities without background.
 
     The order is by falling score when the maximum cuts or the minimum fills up, else the order of
-    the boxes, as published.
+    the boxes, as published. `suppression` replaces the plain convention of overlaps.
     """
-    surviving = suppress(boxes, probabilities, rule.nms_overlap, rule.threshold)
+    suppression = suppression or Suppression(rule.nms_overlap)
     wanted = min(rule.minimum, len(boxes))
-    if int((surviving > 0).any(dim=1).sum()) < wanted:
-        surviving = suppress_by_loop(boxes, probabilities, rule.nms_overlap)
+    surviving = suppress_for(boxes, probabilities, suppression, rule.threshold, wanted)
     scores, classes = surviving.max(dim=1)
     order = scores.argsort(descending=True, stable=True)
     count = int((scores >= rule.threshold).sum())

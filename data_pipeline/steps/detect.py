@@ -64,7 +64,7 @@ def loaded_detector(name: str, weights: str) -> Any:
     """Return the detector, loaded once in a process; one thread, for others compute beside us."""
     import torch
 
-    from data_pipeline.detector.inference import load_detector
+    from data_pipeline.detector.backends import load_detector
 
     torch.set_num_threads(1)
     return load_detector(name, weights)

@@ -111,3 +111,17 @@ def test_unknown_detectors_and_files_are_refused() -> None:
         load_detector("yolo")
     with pytest.raises(RequestError, match="missing"):
         load_detector("demo", "/nowhere/weights.safetensors")
+
+
+def test_features_at_its_own_boxes_are_the_detected_ones() -> None:
+    detector = random_detector()
+    chance = np.random.default_rng(3)
+    images = [chance.integers(0, 256, (h, w, 3), dtype=np.uint8) for h, w in ((90, 120), (64, 64))]
+    boxes = [np.array([[4, 6, 80, 70], [0, 0, 120, 90]], np.float32), np.zeros((0, 4), np.float32)]
+    together = detector.features_at(images, boxes)
+    assert [features.shape for features in together] == [(2, 32), (0, 32)]
+    alone = detector.features_at(images[:1], boxes[:1])[0]
+    assert np.array_equal(together[0], alone)
+    assert not np.allclose(alone[0], alone[1])
+    with pytest.raises(RequestError, match="one of each"):
+        detector.features_at(images, boxes[:1])

@@ -1,4 +1,4 @@
-"""Suppression and selection rules."""
+"""Selection rules of per-class suppression."""
 
 import pytest
 import torch
@@ -8,9 +8,8 @@ from data_pipeline.detector.selection import (
     SelectionRule,
     select,
     selection_rule,
-    suppress,
-    suppress_by_loop,
 )
+from data_pipeline.detector.suppression import Suppression, suppress_by_loop
 from trawl.errors import RequestError
 
 
@@ -23,19 +22,9 @@ def _scored(seed: int, count: int = 120, classes: int = 40) -> tuple[torch.Tenso
     return boxes, logits.softmax(dim=1)[:, 1:]
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("overlap", [0.3, 0.5, 0.7])
-def test_threshold_first_equals_the_loop_above_the_threshold(seed: int, overlap: float) -> None:
-    boxes, scores = _scored(seed)
-    loop = suppress_by_loop(boxes, scores, overlap)
-    for threshold in (0.2, 0.01, 0.0):
-        fast = suppress(boxes, scores, overlap, threshold)
-        assert torch.equal(fast, torch.where(loop >= threshold, loop, 0.0))
-
-
 def _by_hand(boxes: torch.Tensor, scores: torch.Tensor, rule: SelectionRule) -> list[int]:
     """The published rule, step by step."""
-    surviving = suppress_by_loop(boxes, scores, rule.nms_overlap).max(dim=1).values
+    surviving = suppress_by_loop(boxes, scores, Suppression(rule.nms_overlap)).max(dim=1).values
     kept = [row for row in range(len(boxes)) if surviving[row] >= rule.threshold]
     ranked = surviving.argsort(descending=True, stable=True).tolist()
     if len(kept) < rule.minimum:

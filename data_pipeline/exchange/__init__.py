@@ -1,0 +1,1 @@
+"""Region features in the forms of others: read into corpora, and written from them."""
