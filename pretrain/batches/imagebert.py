@@ -18,7 +18,7 @@ from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
 from pretrain.batches.geometry import locations
-from pretrain.batches.layout import fill_text, text_length
+from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
 from pretrain.batches.pairs import PairSource, Place
@@ -31,7 +31,7 @@ from pretrain.objectives import asked, check_objectives
 LOCATION: Literal[5] = 5
 Kind = Literal["match", "wrong image", "wrong text"]
 
-_NO_TAGS: Ids = np.empty(0, dtype=np.int64)
+_NOTHING: Ids = np.empty(0, dtype=np.int64)
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +43,7 @@ class Row:
     image: Sample
     regions: Regions
     text: Ids
+    tags: Ids
     matches: bool
 
 
@@ -113,8 +114,9 @@ class ImageBertBatches:
         float32 [batch, regions, F]; img_locations float32 [batch, regions, 5]. Nothing is masked.
         """
         samples = {number: corpus[number] for number in set(images)}
+        tags = {number: self._tags(corpus, sample) for number, sample in samples.items()}
         rows = [
-            self._row(samples[number], text, True)
+            self._row(samples[number], text, tags[number], True)
             for number, text in zip(images, texts, strict=True)
         ]
         batch = self._laid_out(rows, None)
@@ -125,11 +127,11 @@ class ImageBertBatches:
         sample = self._source.sample(place)
         text = self._source.caption(sample, self._source.chance(place, "caption").random())
         if "itm" not in self._objectives:
-            return self._row(sample, text, True)
+            return self._row(sample, text, self._tags(place, sample), True)
         chance = self._source.chance(place, "negatives")
         kind = kind_for(chance.random())
         if kind == "match":
-            return self._row(sample, text, True)
+            return self._row(sample, text, self._tags(place, sample), True)
         other, found = sample, text
         for draw, which in chance.random((RETRIES, 2)):
             other = self._source.other(place, draw)
@@ -138,13 +140,22 @@ class ImageBertBatches:
             if text not in (caption["text"] for caption in other.meta["captions"]):
                 break
         if kind == "wrong image":
-            return self._row(other, text, False)
-        return self._row(sample, found, False)
+            return self._row(other, text, self._tags(place, other), False)
+        return self._row(sample, found, self._tags(place, sample), False)
 
-    def _row(self, image: Sample, text: str, matches: bool) -> Row:
-        """Return a pair with its text as ids and its regions, both cut to fit."""
-        ids = self._encoder.encode(text)[: self._config.max_seq_length - 2]
-        return Row(image, surest(image.regions, self._config.max_regions), ids, matches)
+    def _tags(self, of: Place | Corpus, image: Sample) -> str:
+        """Return the tags of `image` as text, nothing where the model reads none."""
+        config = self._config
+        if not config.tags:
+            return ""
+        return self._source.tags(of, image, config.tag_confidence, config.tag_attributes)
+
+    def _row(self, image: Sample, text: str, tags: str, matches: bool) -> Row:
+        """Return a pair with its text and tags as ids and its regions, all cut to fit."""
+        ids, tag_ids = self._encoder.encode(text), self._encoder.encode(tags)
+        kept, kept_tags = truncated(len(ids), len(tag_ids), self._config.max_seq_length)
+        regions = surest(image.regions, self._config.max_regions)
+        return Row(image, regions, ids[:kept], tag_ids[:kept_tags], matches)
 
     def _laid_out(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
         """Return texts and regions of `rows`, masked by the chances of `positions` if there are."""
@@ -159,21 +170,22 @@ class ImageBertBatches:
     def _texts(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
         """Return ids, mask and masked places of the texts of `rows`."""
         special = self._encoder.special
-        lengths = [text_length(len(row.text), 0) for row in rows]
+        lengths = [text_length(len(row.text), len(row.tags)) for row in rows]
         width = self._config.max_seq_length if self._as_published else max(lengths)
         ids = np.full((len(rows), width), special.pad, dtype=np.int64)
         segments = np.zeros(width, dtype=np.int64)
-        masked: list[Ids] = [_NO_TAGS]
-        labels: list[Ids] = [_NO_TAGS]
+        masked: list[Ids] = [_NOTHING]
+        labels: list[Ids] = [_NOTHING]
         for number, row in enumerate(rows):
             start, end = special.start, special.separator
-            columns = fill_text(ids[number], segments, row.text, _NO_TAGS, start, end)
+            columns = fill_text(ids[number], segments, row.text, row.tags, start, end)
+            words = ids[number, columns]
             if positions is not None and "mlm" in self._objectives:
                 chance = self._source.chance(positions[number], "masks")
-                ids[number, columns], chosen = self._mask(row.text, chance)
+                ids[number, columns], chosen = self._mask(words, chance)
                 if self._predicted(row):
                     masked.append(number * width + columns[chosen])
-                    labels.append(row.text[chosen])
+                    labels.append(words[chosen])
         found: dict[str, Array] = {
             "input_ids": ids,
             "text_mask": (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64),

@@ -17,6 +17,7 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
+from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.objectives import TARGETS
@@ -65,6 +66,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
         self.encoder = Encoder(shape, config.num_hidden_layers)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
+        start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word table."""

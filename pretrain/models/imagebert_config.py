@@ -46,6 +46,9 @@ class ImageBertConfig(PreTrainedConfig):
     type_vocab_size: int = 2
     """Segments: 0 is text, 1 is regions."""
     initializer_range: float = 0.02
+    comparing_heads: int = 0
+    """Attention heads of each text layer that start by finding equal tokens while the others
+    average; 0: all start at random, as published. For a small network without BERT's weights."""
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
@@ -60,9 +63,16 @@ class ImageBertConfig(PreTrainedConfig):
     """Which comes first in the encoder's sequence; the order changes no state."""
 
     max_seq_length: int = 44
-    """Tokens of the text, [CLS] and [SEP] included."""
+    """Tokens of the text, [CLS], [SEP] and tags included."""
     max_regions: int = 100
     """Regions of an image that are read, those of highest confidence."""
+
+    tags: bool = False
+    """Put the detected objects' names behind the text, as Oscar does; published: no tags."""
+    tag_confidence: float | int = 0.2
+    """Least confidence of a region whose object becomes a tag."""
+    tag_attributes: bool = False
+    """Put each region's attribute before its object in the tags ("red umbrella")."""
 
     mask_probability: float | int = 0.15
     """Share of the tokens that are masked."""

@@ -14,6 +14,7 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Pooler, TextEmbeddings
+from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.models.lxmert_layers import TwoStreamEncoder
@@ -80,6 +81,7 @@ class LxmertModel(LxmertPreTrainedModel):
         self.encoder = TwoStreamEncoder(config, shape)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
+        start_comparing(self.embeddings, self.encoder.layer, config.comparing_heads)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word table."""

@@ -15,14 +15,12 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.batches.layout import GEOMETRY
 from pretrain.models.attention import mask_bias
-from pretrain.models.blocks import BlockShape, Encoder, Pooler, SelfAttention, TextEmbeddings
+from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
+from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.oscar_config import OscarConfig
 from pretrain.objectives import TARGETS
 from pretrain.objectives.tag_contrast import clean_scores
-
-# With comparing heads: segments may be told apart, but must not outweigh that two words are equal.
-_FAINT_SEGMENTS = 0.4
 
 
 class OscarPreTrainedModel(PreTrainedModel):
@@ -68,23 +66,7 @@ class OscarModel(OscarPreTrainedModel):
         self.encoder = Encoder(shape, config.num_hidden_layers)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
-        if config.comparing_heads:
-            self._start_comparing()
-
-    @torch.no_grad()
-    def _start_comparing(self) -> None:
-        """Start with heads that match caption and tags, which BERT's weights bring along.
-
-        A small network that starts from nothing takes thousands of steps to find out that equal
-        words belong together; with these heads, and words that stand out from positions and
-        segments, it takes two hundred (compare Trockman and Kolter, "Mimetic
-        initialization of self-attention layers", ICML 2023).
-        """
-        self.embeddings.position_embeddings.weight.zero_()
-        self.embeddings.token_type_embeddings.weight.mul_(_FAINT_SEGMENTS)
-        for module in self.encoder.modules():
-            if isinstance(module, SelfAttention):
-                module.start_comparing(self.config.comparing_heads)
+        start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word table."""

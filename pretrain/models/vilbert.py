@@ -15,6 +15,7 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape
+from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform
 from pretrain.models.vilbert_config import ViLBertConfig
 from pretrain.models.vilbert_layers import (
@@ -92,6 +93,7 @@ class ViLBertModel(ViLBertPreTrainedModel):
         self.t_pooler = ReluPooler(config.hidden_size, config.bi_hidden_size)
         self.v_pooler = ReluPooler(config.v_hidden_size, config.bi_hidden_size)
         self.post_init()
+        start_comparing(self.embeddings, self.encoder.layer, config.comparing_heads)
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the word table."""

@@ -74,6 +74,8 @@ def _settings(shapes: Shapes, config: Mapping[str, Any]) -> Settings:
 
 def _original(config: Any, shapes: Shapes) -> dict[str, Any]:
     """Return the run's configuration; the sizes that the original has in other files besides."""
+    swin = "L" if config.vision_embed_dim == 192 else "B"
+    large = config.hidden_size == 1024
     return {
         **{key: getattr(config, ours) for key, ours in _RENAMED.items()},
         **bert_config(config),
@@ -84,11 +86,11 @@ def _original(config: Any, shapes: Shapes) -> dict[str, Any]:
         "calc_image_bbox_loss": False,
         "use_clip_vit": False,
         "use_swin": True,
-        "vision_config": f"configs/config_swinB_{config.image_size}.json",
+        "vision_config": f"configs/config_swin{swin}_{config.image_size}.json",
         "use_roberta": False,
-        "text_config": "configs/config_bert.json",
-        "text_encoder": "data/bert-base-uncased",
-        "load_bertL_by_sep": False,
+        "text_config": f"configs/config_bert{'_large' if large else ''}.json",
+        "text_encoder": f"data/bert-{'large' if large else 'base'}-uncased",
+        "load_bertL_by_sep": large,
     }
 
 
