@@ -11,6 +11,7 @@ from data_pipeline.corpus.reader import Corpus
 from pretrain.batches.tokenise import TextEncoder
 from trawl.errors import RequestError
 
+CAPTIONS_FIX = "import the corpus with --captions"
 LOOKED_AT = 64
 
 
@@ -69,6 +70,16 @@ def check_field(corpus: Corpus, field: str, objectives: str | Iterable[str]) -> 
         raise RequestError(
             f"{corpus.uri}: no {field} in the first {min(LOOKED_AT, len(corpus))} samples, and "
             f"{_named(objectives)} it; {FIELDS[field].fix}"
+        )
+
+
+def check_captions(corpus: Corpus) -> None:
+    """Raise RequestError if `corpus` has fewer captions than samples: every sample needs one."""
+    captions = corpus.manifest.captions
+    if captions < len(corpus):
+        raise RequestError(
+            f"{corpus.uri}: {captions} captions for {len(corpus)} samples, and every sample needs "
+            f"one; {CAPTIONS_FIX}"
         )
 
 

@@ -5,11 +5,13 @@ happens to a sample depends on the batch it is in, on workers or on restarts.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.corpus.reader import Corpus, Sample
+from pretrain.batches.checks import CAPTIONS_FIX, check_captions
 from pretrain.batches.pollute import other_sample
 from pretrain.batches.tags import tag_text
 from trawl.chance import generator
@@ -20,9 +22,14 @@ Place = tuple[int, int, int, int]
 
 
 class PairSource:
-    """The corpora of one stage, and the chances of its samples."""
+    """The corpora of one stage, and the chances of its samples.
+
+    Raises RequestError for a corpus with fewer captions than samples.
+    """
 
     def __init__(self, corpora: Sequence[Corpus], seed: int, stage: str) -> None:
+        for corpus in corpora:
+            check_captions(corpus)
         self.corpora = list(corpora)
         self._key = (seed, stage)
 
@@ -48,8 +55,11 @@ class PairSource:
         return corpus[other_sample(draw, place[1], len(corpus))]
 
     def caption(self, sample: Sample, draw: float) -> str:
-        """Return one of the captions of `sample`, chosen evenly by `draw` in [0, 1)."""
-        captions = sample.meta["captions"]
+        """Return one of the captions of `sample`, chosen evenly by `draw` in [0, 1).
+
+        Raises WorkError if it has none.
+        """
+        captions = _captions(sample)
         text: str = captions[int(draw * len(captions))]["text"]
         return text
 
@@ -77,3 +87,16 @@ class PairSource:
                     feature *= np.float32(regions.scale[row])
                 return feature
         raise WorkError(f"{corpus.uri}: no sample has regions")
+
+
+def first_caption(sample: Sample) -> str:
+    """Return the first caption of `sample`; WorkError if it has none."""
+    text: str = _captions(sample)[0]["text"]
+    return text
+
+
+def _captions(sample: Sample) -> list[dict[str, Any]]:
+    captions: list[dict[str, Any]] = sample.meta["captions"]
+    if not captions:
+        raise WorkError(f"sample {sample.key} has no caption; {CAPTIONS_FIX}")
+    return captions

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus
+from pretrain.batches.checks import check_captions
+from pretrain.batches.pairs import first_caption
 from pretrain.tasks.pair_scores import Scores, score_matrix
 from trawl.errors import RequestError
 
@@ -29,13 +31,14 @@ def evaluate_retrieval(
 
     Keys: t2i_r1, t2i_r5, t2i_r10 (the image of a caption), i2t_r1 ... (the caption of an image),
     each a share of 1; count; and examples, each with direction, query, rank and ranking. Raises
-    RequestError if the corpus has fewer than two samples.
+    RequestError if the corpus has fewer than two samples, or fewer captions than samples.
     """
     count = min(count, len(corpus))
     if count < 2:
         raise RequestError(f"{corpus.uri}: {count} samples; retrieval needs two at least")
+    check_captions(corpus)
     keys = [corpus[number].key for number in range(count)]
-    texts = [corpus[number].meta["captions"][0]["text"] for number in range(count)]
+    texts = [first_caption(corpus[number]) for number in range(count)]
     scores = score_matrix(model, tokenizer, corpus, texts, count)
     return {
         **recalls(scores),

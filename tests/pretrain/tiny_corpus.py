@@ -34,6 +34,7 @@ class Extras:
     """Confidences drawn between 0.05 and 1 instead of all 1."""
     attributes: bool = True
     tags: bool = True
+    captions: bool = True
     regions: bool = True
 
 
@@ -80,8 +81,9 @@ def _sample(name: str, number: int, extras: Extras) -> PackedSample:
     colours = [COLOURS[colour] for colour in regions.attribute_ids]
     words = [f"a {colour} {kind}" for colour, kind in zip(colours, kinds, strict=True)]
     image = _picture(regions) if extras.images else f"{name} {number}".encode()
+    caption = Caption(text=" and ".join(words), source="alt", score=1.0)
     meta = SampleMeta(
-        captions=[Caption(text=" and ".join(words), source="alt", score=1.0)],
+        captions=[caption] if extras.captions else [],
         tags=list(dict.fromkeys(kinds)) if extras.tags else [],
         url="",
         page="",
@@ -138,7 +140,7 @@ def write(folder: Path, name: str, samples: int = 64, **extras: Any) -> str:
     manifest = Manifest(
         name=name,
         samples=len(packed),
-        captions=len(packed),
+        captions=len(packed) if wanted.captions else 0,
         regions=sum(shard.regions for shard in shards),
         bytes=sum(shard.bytes for shard in shards),
         recipe_sha256="0" * 64,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain.batches.pairs import PairSource
+from pretrain.batches.pairs import PairSource, first_caption
 from tests.pretrain import tiny_corpus
 from trawl.chance import generator
-from trawl.errors import WorkError
+from trawl.errors import RequestError, WorkError
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +63,13 @@ def test_a_corpus_without_regions_has_no_feature_to_give(tmp_path: Path) -> None
     empty = Corpus(tiny_corpus.write(tmp_path, "empty", 3, regions=False))
     with pytest.raises(WorkError, match="no sample has regions"):
         PairSource([empty], 0, "first").region_feature((0, 0, 0, 0), 0.5)
+
+
+def test_a_corpus_without_captions_is_refused_with_what_adds_them(tmp_path: Path) -> None:
+    silent = Corpus(tiny_corpus.write(tmp_path, "silent", 3, captions=False))
+    with pytest.raises(
+        RequestError, match=r"0 captions for 3 .* with --captions"
+    ):
+        PairSource([silent], 0, "first")
+    with pytest.raises(WorkError, match=f"{silent[1].key} has no caption"):
+        first_caption(silent[1])
