@@ -67,9 +67,7 @@ def test_a_corpus_without_regions_has_no_feature_to_give(tmp_path: Path) -> None
 
 def test_a_corpus_without_captions_is_refused_with_what_adds_them(tmp_path: Path) -> None:
     silent = Corpus(tiny_corpus.write(tmp_path, "silent", 3, captions=False))
-    with pytest.raises(
-        RequestError, match=r"0 captions for 3 .* with --captions"
-    ):
+    with pytest.raises(RequestError, match=r"0 captions for 3 .* with --captions"):
         PairSource([silent], 0, "first")
     with pytest.raises(WorkError, match=f"{silent[1].key} has no caption"):
         first_caption(silent[1])
