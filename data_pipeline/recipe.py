@@ -192,6 +192,12 @@ class RegionSettings(Recipe):
     features: Literal["float16", "int8"] = "float16"
     """How features are stored; int8 with a scale per region takes half the space."""
 
+    class_probabilities: bool = False
+    """Keep each region's probabilities of all classes, the background first, as `class_probs`.
+
+    demo, butd, butd-d2 and vinvl have them; the objective moc-kl needs them.
+    """
+
     batch: int = Field(default=4, ge=1)
     """Images in one batch of the detector."""
 
@@ -272,4 +278,6 @@ class CorpusRecipe(Recipe):
 
     def digest(self) -> str:
         """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
-        return recipes.digest(self, PLACES)
+        kept = self.regions.class_probabilities
+        # Off, the key leaves the hash as it was before there was one.
+        return recipes.digest(self, PLACES if kept else (*PLACES, "regions.class_probabilities"))

@@ -10,6 +10,9 @@ import typer
 
 if TYPE_CHECKING:
     from data_pipeline.corpus.manifest import Manifest
+    from data_pipeline.detector.examples import ExampleSource
+    from data_pipeline.detector.processes import Share
+    from data_pipeline.detector.training import TrainingSettings
 
 regions = typer.Typer(help="Train, evaluate and run region detectors.", no_args_is_help=True)
 
@@ -53,22 +56,54 @@ def train(
     ] = None,
     workers: Annotated[int, typer.Option(help="Processes that prepare examples; 0: this one.")] = 2,
     threads: Threads = 2,
+    processes: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share each step, each with its own --threads."),
+    ] = 1,
 ) -> None:
-    """Train the small Faster R-CNN; killed anywhere, the same command goes on."""
+    """Train the small Faster R-CNN; killed anywhere, the same command goes on.
+
+    Under torchrun it is one of torchrun's processes; `--processes` starts them on this machine.
+    """
+    from functools import partial
+
     import torch
 
-    from data_pipeline.detector.making import make_weights, open_source
+    from data_pipeline.detector.making import open_source
+    from data_pipeline.detector.processes import joined, start
     from data_pipeline.detector.training import TrainingSettings
 
     torch.set_num_threads(threads)
     source = open_source(data or [], world, split, scenes)
-    for reason, count in getattr(source, "left_out", {}).items():
-        typer.echo(f"{count:,} images left out: {reason}")
     settings = TrainingSettings(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    work = partial(_make_weights, source, out, settings, cache, workers, _this_command())
+    if processes > 1:
+        start(processes, work)
+        return
+    with joined() as share:
+        work(share)
+
+
+def _make_weights(
+    source: "ExampleSource",
+    out: Path,
+    settings: "TrainingSettings",
+    cache: Path | None,
+    workers: int,
+    command: str,
+    share: "Share",
+) -> None:
+    """Do one process's share of a training; the first process tells of it."""
+    from data_pipeline.detector.making import make_weights
+
+    if share.first:
+        for reason, count in getattr(source, "left_out", {}).items():
+            typer.echo(f"{count:,} images left out: {reason}")
     made = make_weights(
-        source, out, settings, cache=cache, workers=workers, command=_this_command()
+        source, out, settings, cache=cache, workers=workers, command=command, share=share
     )
-    typer.echo(f"{out}: {len(made.objects)} objects, {made.made_by['seconds']} s")
+    if share.first:
+        typer.echo(f"{out}: {len(made.objects)} objects, {made.made_by['seconds']} s")
 
 
 @regions.command(epilog="Example: trawl regions evaluate --world 1 --split held-out --scenes 500")

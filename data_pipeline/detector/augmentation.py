@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from data_pipeline.detector.examples import Example, ExampleSource
 from data_pipeline.detector.matching import Truth
+from data_pipeline.detector.processes import ALONE, Share
 from trawl.chance import generator
 
 CANVASES = ((224, 224), (224, 256), (256, 224), (224, 288), (288, 224))
@@ -38,11 +39,19 @@ class TrainingBatches(Dataset[TrainingBatch]):
 
     The first `mosaic_steps` batches are mosaics: a scene holds few objects for its pixels, a mosaic
     of close views several times as many, so that classes are learned in fewer steps.
+    Of several processes each gets its `share`: rows of the batch that one alone would get.
     """
 
     def __init__(
-        self, source: ExampleSource, seed: int, batch: int, short_side: int, mosaic_steps: int
+        self,
+        source: ExampleSource,
+        seed: int,
+        batch: int,
+        short_side: int,
+        mosaic_steps: int,
+        share: Share = ALONE,
     ) -> None:
+        self._rows = share.rows(batch)
         self._source, self._seed, self._batch = source, seed, batch
         self._short_side, self._mosaic_steps = short_side, mosaic_steps
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
@@ -60,7 +69,8 @@ class TrainingBatches(Dataset[TrainingBatch]):
                 image, truth = place(example, canvas, self._short_side, chance)
             images.append(image)
             truths.append(truth)
-        return TrainingBatch(torch.from_numpy(np.stack(images)), truths)
+        own = np.stack(images[self._rows])
+        return TrainingBatch(torch.from_numpy(own), truths[self._rows])
 
     def _index(self, position: int) -> int:
         epoch, row = divmod(position, len(self._source))

@@ -6,7 +6,7 @@ What a backend needs is imported when it is asked for, so that none costs those 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +25,13 @@ class Choices:
     """What can be chosen of some detectors; None is their own.
 
     anchors: "caffe" or "d2" in place of those that the file or the family has. computing: device,
-    type of numbers, compilation.
+    type of numbers, compilation. class_probabilities: True keeps each region's probabilities of
+    all classes, background first.
     """
 
     anchors: str | None = None
     computing: Computing | None = None
+    class_probabilities: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Backend:
 def _demo(name: str, weights: str, choices: Choices) -> RegionDetector:
     from data_pipeline.detector.inference import load_detector as load_demo
 
-    return load_demo(name, weights)
+    return load_demo(name, weights, bool(choices.class_probabilities))
 
 
 def _published(name: str, weights: str, choices: Choices) -> RegionDetector:
@@ -56,7 +58,10 @@ def _published(name: str, weights: str, choices: Choices) -> RegionDetector:
     from data_pipeline.detector.c4_storage import load_c4
 
     loaded = load_c4(Path(weights), name, choices.anchors)
-    return C4Detector(name, loaded, choices.computing or EXACT)
+    computing = choices.computing or EXACT
+    if choices.class_probabilities is not None:
+        computing = replace(computing, class_probs=choices.class_probabilities)
+    return C4Detector(name, loaded, computing)
 
 
 def _torchvision(name: str, weights: str, choices: Choices) -> RegionDetector:
@@ -75,10 +80,12 @@ def _detectron2(name: str, weights: str, choices: Choices) -> RegionDetector:
 
 _C4_FILES = "the publisher's .pkl, .bin or .pth, or a .safetensors converted from it"
 
-_ALL = ("anchors", "computing")
+_ALL = ("anchors", "computing", "class_probabilities")
 
 BACKENDS = {
-    "demo": Backend(_demo, "builtin, or a .safetensors file of `trawl regions train`"),
+    "demo": Backend(
+        _demo, "builtin, or a .safetensors file of `trawl regions train`", ("class_probabilities",)
+    ),
     "butd": Backend(_published, _C4_FILES, _ALL),
     "butd-d2": Backend(_published, _C4_FILES, _ALL),
     "vinvl": Backend(_published, _C4_FILES, _ALL),

@@ -49,15 +49,23 @@ class _Scored:
 
     proposals: Tensor  # [boxes, 4]
     regressed: Tensor  # [boxes, 4]
-    probabilities: Tensor  # [boxes, objects], without the background
+    probabilities: Tensor  # [boxes, 1 + objects], the background first
     features: Tensor  # [boxes, feature size]
 
 
 class Detector:
-    """A loaded detector. Deterministic; safe to share between threads that only call `detect`."""
+    """A loaded detector. Deterministic; safe to share between threads that only call `detect`.
+
+    With `class_probs`, regions keep the probabilities of all classes, background first.
+    """
 
     def __init__(
-        self, name: str, model: FasterRcnn, weights_sha256: str, description: DetectorDescription
+        self,
+        name: str,
+        model: FasterRcnn,
+        weights_sha256: str,
+        description: DetectorDescription,
+        class_probs: bool = False,
     ) -> None:
         assert_colour_order()
         self.name = name
@@ -66,6 +74,7 @@ class Detector:
         self.attributes = list(description.attributes)
         self.feature_size = model.config.feature_size
         self._description = description
+        self._class_probs = class_probs
         self._resize = resize_rule(description.resize)
         self._proposals = ProposalRule()
         self._model = model.eval()
@@ -132,7 +141,7 @@ class Detector:
         anchors = anchor_grid(self._cells, maps.shape[2], maps.shape[3], config.stride)
         proposals = propose(logits, deltas, anchors, size, self._proposals)
         features = model.region_head(model.pool(maps, proposals))  # [all boxes, feature size]
-        probabilities = model.classifier(features).softmax(dim=1)[:, 1:]
+        probabilities = model.classifier(features).softmax(dim=1)
         regressed = decode(torch.cat(proposals), model.regressor(features), REGION_WEIGHTS)
         counts = [len(boxes) for boxes in proposals]
         parts = zip(
@@ -153,7 +162,7 @@ class Detector:
     ) -> Regions:
         """Select one image's regions, read their attributes and scale their boxes back."""
         boxes = scored.regressed if rule.boxes == "regressed" else scored.proposals
-        selected = select(boxes, scored.probabilities, rule)
+        selected = select(boxes, scored.probabilities[:, 1:], rule)
         features = scored.features[selected.rows]
         attribute_ids, attribute_conf = self._attributes(features, selected)
         growth = torch.tensor([image_size[1] / size[1], image_size[0] / size[0]] * 2)
@@ -166,6 +175,9 @@ class Detector:
             attribute_ids=attribute_ids.numpy().astype(np.int16),
             object_conf=selected.confidences.numpy().astype(np.float16),
             attribute_conf=attribute_conf.numpy().astype(np.float16),
+            class_probs=scored.probabilities[selected.rows].numpy().astype(np.float16)
+            if self._class_probs
+            else None,
         )
 
     def _attributes(self, features: Tensor, selected: Selected) -> tuple[Tensor, Tensor]:
@@ -175,14 +187,16 @@ class Detector:
         return ids, confidences
 
 
-def load_detector(name: str = "demo", weights: str | Path = "builtin") -> Detector:
+def load_detector(
+    name: str = "demo", weights: str | Path = "builtin", class_probs: bool = False
+) -> Detector:
     """Load a detector by name, with "builtin" weights or a file of `trawl regions train`."""
     if name != "demo":
         raise RequestError(f"regions.detector: {name} is not known; choose demo")
     path = BUILTIN if str(weights) == "builtin" else Path(weights)
     description = read_description(path)
     model, checksum = load_weights(path, description.architecture)
-    return Detector(name, model, checksum, description)
+    return Detector(name, model, checksum, description, class_probs)
 
 
 def _check_image(image: np.ndarray, index: int) -> None:

@@ -13,6 +13,7 @@ from data_pipeline.detector.evaluation import LabelledBoxes, Precision, mean_ave
 from data_pipeline.detector.example_cache import CachedExamples, write_cache
 from data_pipeline.detector.examples import CocoExamples, ExampleSource, WorldExamples
 from data_pipeline.detector.inference import Detector
+from data_pipeline.detector.processes import ALONE, Share
 from data_pipeline.detector.selection import Conventions
 from data_pipeline.detector.training import Trainer, TrainingSettings, train
 from data_pipeline.detector.visual_genome import VisualGenomeExamples, is_visual_genome
@@ -53,20 +54,29 @@ def make_weights(
     cache: Path | None,
     workers: int,
     command: str,
+    share: Share = ALONE,
 ) -> DetectorDescription:
     """Train on `source` and write `out` (.safetensors) with its description beside it.
 
     A checkpoint, and the examples when no cache is given, lie beside `out` until the work is done:
-    killed anywhere, the same call goes on.
+    killed anywhere, the same call goes on. Of several processes, which all see the same folders,
+    each calls this with its `share`, and the first one writes.
     """
+    share.rows(settings.batch)
     config = ArchitectureConfig(len(source.objects), len(source.attributes))
-    trainer = Trainer(config, settings)
+    trainer = Trainer(config, settings, share)
     out.parent.mkdir(parents=True, exist_ok=True)
     checkpoint = out.with_suffix(".checkpoint")
     folder = cache or out.with_suffix(".examples")
-    examples = write_cache(source, str(folder), _CACHE_SIDE, workers)
-    with EventLog(out.with_suffix(".jsonl")) as events:
-        model = _train_with_progress(trainer, examples, checkpoint, events, min(1, workers))
+    if share.first:
+        examples = write_cache(source, str(folder), _CACHE_SIDE, workers)
+        share.wait()
+        with EventLog(out.with_suffix(".jsonl")) as events:
+            model = _train_with_progress(trainer, examples, checkpoint, events, min(1, workers))
+    else:
+        share.wait()
+        examples = CachedExamples(str(folder))
+        model = train(trainer, examples, checkpoint, workers=min(1, workers))
     description = DetectorDescription(
         architecture=config,
         objects=source.objects,
@@ -79,8 +89,11 @@ def make_weights(
             "steps": settings.steps,
             "images": settings.steps * settings.batch,
             "threads": torch.get_num_threads(),
-        },
+        }
+        | ({} if share.size == 1 else {"processes": share.size}),
     )
+    if not share.first:
+        return description
     save_weights(out, model, description)
     checkpoint.unlink()
     if cache is None:

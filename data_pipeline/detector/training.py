@@ -20,6 +20,7 @@ from data_pipeline.detector.augmentation import TrainingBatch, TrainingBatches, 
 from data_pipeline.detector.examples import ExampleSource
 from data_pipeline.detector.losses import SamplingRule, training_losses
 from data_pipeline.detector.preprocessing import normalise
+from data_pipeline.detector.processes import ALONE, Share
 from trawl import storage
 from trawl.chance import generator, seed_of
 from trawl.errors import RequestError, WorkError
@@ -48,10 +49,15 @@ class TrainingSettings:
 
 
 class Trainer:
-    """The state of a training run: the network, its average, the optimiser and the step."""
+    """The state of a training run: the network, its average, the optimiser and the step.
 
-    def __init__(self, config: ArchitectureConfig, settings: TrainingSettings) -> None:
-        self.settings = settings
+    Of several processes each has one, with its `share`; all hold the same state after every step.
+    """
+
+    def __init__(
+        self, config: ArchitectureConfig, settings: TrainingSettings, share: Share = ALONE
+    ) -> None:
+        self.settings, self.share = settings, share
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "detector weights"))
             self.model = FasterRcnn(config).to(memory_format=torch.channels_last)
@@ -65,31 +71,50 @@ class Trainer:
         self.seconds = 0.0
 
     def learn(self, batch: TrainingBatch) -> dict[str, float]:
-        """Take one step on one batch; returns the losses."""
+        """Take one step on one batch, or on this process's share of it; returns the losses."""
+        losses = self.backward(batch)
+        self.share.average([p.grad for p in self._parameters() if p.grad is not None])
+        self.update()
+        return losses
+
+    def backward(self, batch: TrainingBatch) -> dict[str, float]:
+        """Compute this process's gradients on its own images; returns the losses of all processes.
+
+        Each process draws its own sampling, and its normalisation sees its own images alone.
+        WorkError if the loss of one process is not a number.
+        """
         settings = self.settings
         self._set_mode()
         share = rate_share(self.step, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = group["share"] * settings.learning_rate * share
         pixels = normalise(batch.pixels).contiguous(memory_format=torch.channels_last)
-        chance = generator(settings.seed, "detector sampling", self.step)
+        process = () if self.share.size == 1 else (self.share.rank, self.share.size)
+        chance = generator(settings.seed, "detector sampling", self.step, *process)
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
             losses = training_losses(
                 self.model, self.guide, pixels, batch.truths, settings.sampling, chance
             )
-        total = torch.stack(list(losses.values())).sum()
-        if not torch.isfinite(total):
+        each = torch.stack(list(losses.values()))
+        shared = each.detach().clone()
+        self.share.average([shared])
+        if not torch.isfinite(shared.sum()):
             raise WorkError(
                 f"detector training: the loss of step {self.step} is not a number; "
                 "lower --learning-rate"
             )
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        each.sum().backward()
+        return {name: float(loss) for name, loss in zip(losses, shared, strict=True)}
+
+    def update(self) -> None:
+        """Make the step that the gradients ask for; the same in all processes."""
+        settings = self.settings
         nn.utils.clip_grad_norm_(self.model.parameters(), settings.gradient_limit)
         self.optimizer.step()
         self.step += 1
+        self.share.average([b for b in self.model.buffers() if b.is_floating_point()])
         self._update_average()
-        return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def averaged_model(self) -> FasterRcnn:
         """A copy of the network with the averaged weights."""
@@ -102,7 +127,7 @@ class Trainer:
         with storage.open_atomic(path) as file:
             torch.save(
                 {
-                    "settings": repr((self.model.config, self.settings)),
+                    "settings": self._made_with(),
                     "model": self.model.state_dict(),
                     "guide": self.guide.state_dict(),
                     "average": self.average,
@@ -121,7 +146,7 @@ class Trainer:
             state: dict[str, Any] = torch.load(path, weights_only=True)
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise RequestError(f"{path}: not a checkpoint; remove it to start over") from error
-        if state["settings"] != repr((self.model.config, self.settings)):
+        if state["settings"] != self._made_with():
             raise RequestError(
                 f"{path}: made with other settings; remove it or repeat the command that made it"
             )
@@ -130,6 +155,14 @@ class Trainer:
         self.average = state["average"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
+
+    def _made_with(self) -> str:
+        """Describe all that the weights depend on, and so the number of processes."""
+        made = (self.model.config, self.settings)
+        return repr(made if self.share.size == 1 else (*made, self.share.size))
+
+    def _parameters(self) -> list[nn.Parameter]:
+        return [*self.model.parameters(), *self.guide.parameters()]
 
     def _set_mode(self) -> None:
         """Train; over the last share of the steps the normalisation's statistics stand still."""
@@ -175,12 +208,16 @@ def rate_share(step: int, settings: TrainingSettings) -> float:
 
 
 def batches_from(
-    source: ExampleSource, settings: TrainingSettings, first: int, workers: int
+    source: ExampleSource,
+    settings: TrainingSettings,
+    first: int,
+    workers: int,
+    share: Share = ALONE,
 ) -> Iterator[TrainingBatch]:
     """Batches of the steps from `first` on, made by worker processes in order (0: in this one)."""
     mosaic_steps = int(settings.steps * settings.mosaic_share)
     dataset = TrainingBatches(
-        source, settings.seed, settings.batch, settings.short_side, mosaic_steps
+        source, settings.seed, settings.batch, settings.short_side, mosaic_steps, share
     )
     loader: DataLoader[TrainingBatch] = DataLoader(
         dataset,
@@ -206,21 +243,35 @@ def train(
     """Run the remaining steps, keeping a checkpoint; returns the averaged network.
 
     The same call after a kill continues where the checkpoint stands and ends with the same
-    weights, since batches and sampling are functions of the step.
+    weights, since batches and sampling are functions of the step. Of several processes the first
+    one saves; RequestError if they do not find the same checkpoint.
     """
     if checkpoint.exists():
         trainer.restore(checkpoint)
+    _check_one_step(trainer, checkpoint)
     started, before = time.monotonic(), trainer.seconds
     saved = started
-    for batch in batches_from(source, trainer.settings, trainer.step, workers):
+    for batch in batches_from(source, trainer.settings, trainer.step, workers, trainer.share):
         losses = trainer.learn(batch)
         trainer.seconds = before + time.monotonic() - started
         report(trainer.step, losses)
-        if time.monotonic() - saved > checkpoint_seconds:
+        if trainer.share.first and time.monotonic() - saved > checkpoint_seconds:
             trainer.save(checkpoint)
             saved = time.monotonic()
-    trainer.save(checkpoint)
+    if trainer.share.first:
+        trainer.save(checkpoint)
     return trainer.averaged_model()
+
+
+def _check_one_step(trainer: Trainer, checkpoint: Path) -> None:
+    """Wait until all processes have read the checkpoint; all must stand at the same step."""
+    place = torch.tensor([float(trainer.step), float(trainer.step) ** 2], dtype=torch.float64)
+    trainer.share.average([place])
+    if place[1] != place[0] ** 2:
+        raise RequestError(
+            f"{checkpoint}: the processes do not see the same checkpoint; give --out a folder "
+            "that all of them share"
+        )
 
 
 def total_parameters(model: nn.Module) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 from data_pipeline.corpus.manifest import DetectorRecord
 from data_pipeline.corpus.regions import Regions, encode
 from data_pipeline.images import decode
-from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.recipe import CorpusRecipe, RegionSettings
 from data_pipeline.steps.tables import (
     DETECTIONS,
     PLAN,
@@ -60,20 +60,25 @@ def _passed(work: Work) -> set[str]:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded_detector(name: str, weights: str) -> Any:
+def loaded_detector(name: str, weights: str, class_probabilities: bool = False) -> Any:
     """Return the detector, loaded once in a process; one thread, for others compute beside us."""
     import torch
 
-    from data_pipeline.detector.backends import load_detector
+    from data_pipeline.detector.backends import Choices, load_detector
 
     torch.set_num_threads(1)
-    return load_detector(name, weights)
+    # None, not False: a detector without the choice refuses both values.
+    return load_detector(name, weights, Choices(class_probabilities=class_probabilities or None))
+
+
+def _detector_of(settings: RegionSettings) -> Any:
+    return loaded_detector(settings.detector, settings.weights, settings.class_probabilities)
 
 
 def detector_record(recipe: CorpusRecipe) -> DetectorRecord:
     """Return what the manifest says of the detector."""
     settings = recipe.regions
-    detector = loaded_detector(settings.detector, settings.weights)
+    detector = _detector_of(settings)
     return DetectorRecord(
         name=detector.name,
         weights_sha256=detector.weights_sha256,
@@ -119,7 +124,7 @@ def shown(regions: Regions) -> Row:
 def _detected(images: list[Row], recipe: CorpusRecipe) -> Iterator[tuple[Row, Regions]]:
     """Yield each image's row with its regions, batch by batch."""
     settings = recipe.regions
-    detector = loaded_detector(settings.detector, settings.weights)
+    detector = _detector_of(settings)
     for start in range(0, len(images), settings.batch):
         batch = images[start : start + settings.batch]
         pixels = [decode(data, recipe.image_filter.max_pixels) for data in read_spots(batch)]

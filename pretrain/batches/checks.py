@@ -36,8 +36,7 @@ FIELDS = {
     ),
     "class_probs": Field(
         lambda corpus, number: corpus.regions(number).class_probs is not None,
-        "`trawl corpus build` keeps no class distribution; train the hard classes (moc), or take a "
-        "corpus that was imported with one",
+        f"{_REBUILD} regions.class_probabilities true, or train the hard classes (moc)",
     ),
     "regions_text": Field(
         lambda corpus, number: bool(corpus[number].meta.get("regions_text")),

@@ -1,10 +1,13 @@
 """The recipe of a corpus: the names of the design, strictness, and what its hash is made of."""
 
+import functools
+import hashlib
+import json
 from pathlib import Path
 
 import pytest
 
-from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.recipe import PLACES, CorpusRecipe
 from trawl import recipe as recipes
 from trawl.errors import RequestError
 
@@ -72,6 +75,19 @@ def test_the_hash_knows_what_shapes_the_corpus_and_not_where_it_lies(tmp_path: P
         assert _load(tmp_path, DESIGN, change).digest() == recipe.digest()
     for change in ("score.threshold=0.3", "shards.samples=10", "collect.languages=[de]"):
         assert _load(tmp_path, DESIGN, change).digest() != recipe.digest()
+
+
+def test_a_recipe_without_class_probabilities_keeps_the_hash_of_before(tmp_path: Path) -> None:
+    recipe = _load(tmp_path)
+    content = recipe.model_dump(mode="json")
+    del content["regions"]["class_probabilities"]
+    for place in PLACES:
+        *parents, last = place.split(".")
+        functools.reduce(lambda part, name: part[name], parents, content).pop(last, None)
+    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    assert recipe.digest() == before
+    asked = _load(tmp_path, DESIGN, "regions.class_probabilities=true")
+    assert asked.digest() != before
 
 
 def test_caption_sets_are_not_judged_unless_asked(tmp_path: Path) -> None:

@@ -71,6 +71,9 @@ def test_a_converted_file_makes_a_detector(tmp_path: Path) -> None:
     assert isinstance(detector, RegionDetector)
     assert detector.feature_size == 2048
     assert (len(detector.objects), len(detector.attributes)) == (10, 6)
+    keeping = load_detector("butd", path, Choices(class_probabilities=True))
+    assert isinstance(keeping, C4Detector)
+    assert keeping.computing == Computing(class_probs=True)
 
 
 @pytest.mark.skipif(
