@@ -5,7 +5,7 @@ OUT ?= out/demo
 BIN := .venv/bin
 QUIET := --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench docs lock clean
+.PHONY: demo test soak check bench docs lock clean
 
 demo: .venv/ready
 	$(BIN)/trawl demo --out $(OUT)
@@ -14,6 +14,10 @@ test: .venv/ready
 	bash tests/install-services.sh
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
+
+# Whole demos killed six times over: several minutes, so not with every test.
+soak: .venv/ready
+	$(BIN)/python -m pytest -m soak
 
 check: .venv/ready
 	$(BIN)/ruff check .

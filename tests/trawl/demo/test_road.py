@@ -81,6 +81,7 @@ def _processes_about(out: Path) -> list[int]:
     return found
 
 
+@pytest.mark.soak
 def test_killed_anywhere_it_ends_with_the_same_corpus_and_the_same_loss(
     small_demo: Demo, tmp_path: Path
 ) -> None:
