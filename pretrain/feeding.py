@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from pretrain.batches.order import Place
 from pretrain.exit_codes import DataError
 from pretrain.ranks import Ranks
 from pretrain.recipe import StageRecipe
@@ -16,8 +17,6 @@ from trawl.errors import RequestError, TrawlError
 
 _STEPS_AHEAD = 2
 
-Place = tuple[int, int, int, int]
-"""Corpus, sample in it, epoch, and position in the stage."""
 Batch = dict[str, torch.Tensor]
 
 

@@ -19,6 +19,8 @@ _ROUNDS = 6
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 Numbers = npt.NDArray[np.uint64]
+Place = tuple[int, int, int, int]
+"""Corpus, sample in it, epoch, and position in the stage: what `Position` names."""
 
 
 class Position(NamedTuple):

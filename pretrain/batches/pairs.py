@@ -12,13 +12,11 @@ import numpy.typing as npt
 
 from data_pipeline.corpus.reader import Corpus, Sample
 from pretrain.batches.checks import CAPTIONS_FIX, check_captions
+from pretrain.batches.order import Place as Place
 from pretrain.batches.pollute import other_sample
 from pretrain.batches.tags import tag_text
 from trawl.chance import generator
 from trawl.errors import WorkError
-
-Place = tuple[int, int, int, int]
-"""Corpus, sample in it, epoch, and position in the stage (`order.Position`)."""
 
 
 class PairSource:

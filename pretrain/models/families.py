@@ -15,11 +15,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from data_pipeline.corpus.reader import Corpus
+    from pretrain.batches.order import Place
 
 MODEL_TYPE = "trawl-"
-
-Place = tuple[int, int, int, int]
-"""Corpus, sample in it, epoch, and position in the stage (`batches.order.Position`)."""
 
 
 class FamilyConfig(Protocol):
@@ -44,7 +42,7 @@ class FamilyConfig(Protocol):
 class Batches(Protocol):
     """What makes the batches of a family."""
 
-    def make(self, positions: Sequence[Place]) -> "dict[str, torch.Tensor]":
+    def make(self, positions: "Sequence[Place]") -> "dict[str, torch.Tensor]":
         """Return the batch of `positions` of a stage, with the targets of its objectives."""
 
     def pairs(

@@ -7,6 +7,11 @@ from torch.nn import functional
 from pretrain.models.blocks import BlockShape
 
 
+def at_places(states: Tensor, places: Tensor | None) -> Tensor:
+    """Return the states [places, hidden] at flattened `places`, or all [batch, length, hidden]."""
+    return states if places is None else states.flatten(0, 1).index_select(0, places)
+
+
 class PredictionTransform(nn.Module):
     """LN(gelu(dense(states))), what BERT puts before a decoder."""
 
@@ -54,8 +59,7 @@ class RegionHeads(nn.Module):
         states [batch, regions, hidden]; predicted [predicted]: places in the flattened regions, all
         of them if None, which gives [batch, regions, ...].
         """
-        if predicted is not None:
-            states = states.flatten(0, 1).index_select(0, predicted)
+        states = at_places(states, predicted)
         found = {}
         if self.object_classifier is not None:
             found["object_logits"] = self.object_classifier(states)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, RegionHeads
+from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
 from pretrain.models.imagebert_config import ImageBertConfig
-from pretrain.objectives import TARGETS
+from pretrain.models.initial_weights import draw_as_bert
+from pretrain.objectives import check_targets
 
 LOCATION = 5
 REGION_SEGMENT = 1
@@ -32,19 +32,14 @@ class ImageBertPreTrainedModel(PreTrainedModel):
     config_class = ImageBertConfig
     config: ImageBertConfig
     base_model_prefix = "bert"
+    _input_embed_layer = "word_embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights from N(0, 0.02), as BERT does; biases are 0, gains 1."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            init.zeros_(bias)
+        draw_as_bert(module, self.config.initializer_range)
 
 
 class ImageBertModel(ImageBertPreTrainedModel):
@@ -67,14 +62,6 @@ class ImageBertModel(ImageBertPreTrainedModel):
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word table."""
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put another word table in place."""
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
 
     def embed_regions(self, img_feats: Tensor, img_locations: Tensor) -> Tensor:
         """Return regions [batch, regions, hidden]; one LN over the sum (section 4.1).
@@ -202,14 +189,12 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         the masked-token head reads; predicted_regions [predicted]: places in the flattened regions
         for the heads of regions; nothing: all of them. A batch's targets may be passed along.
         """
-        if unknown := set(targets) - TARGETS:
-            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        check_targets(targets)
         outputs = self.bert(
             input_ids, attention_mask, img_feats, img_locations, output_hidden_states
         )
         text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
-        if masked_positions is not None:
-            text = text.flatten(0, 1).index_select(0, masked_positions)
+        text = at_places(text, masked_positions)
         return ImageBertPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
             **self.cls.about_regions(regions, predicted_regions),

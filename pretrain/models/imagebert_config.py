@@ -1,14 +1,12 @@
 """The configuration of ImageBERT (Qi et al., 2020)."""
 
-from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from pretrain.models.blocks import BlockShape
-from trawl.errors import RequestError
+from pretrain.models.configuration import check_size, made
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -103,17 +101,8 @@ class ImageBertConfig(PreTrainedConfig):
 
         Raises RequestError for an unknown size or key and for a value of the wrong kind.
         """
-        if size not in SIZES:
-            raise RequestError(f"model.size: ImageBERT has no size {size}; take {', '.join(SIZES)}")
-        known = {field.name for field in fields(cls)}
-        for key in changes:
-            if key not in known:
-                raise RequestError(f"model.config: unknown key {key}; see ImageBertConfig")
-        try:
-            return cls(**{**SIZES[size], **changes})
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(f"model.config: {reason}") from error
+        check_size(cls, "ImageBERT", SIZES, size, changes)
+        return made(cls, {**SIZES[size], **changes})
 
     @property
     def longest_sample(self) -> int:

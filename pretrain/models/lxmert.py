@@ -9,16 +9,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, PredictionTransform
+from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
+from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.models.lxmert_layers import TwoStreamEncoder
-from pretrain.objectives import TARGETS
+from pretrain.objectives import TARGETS, check_targets
+from pretrain.objectives.matching import log_odds
 
 
 class LxmertPreTrainedModel(PreTrainedModel):
@@ -27,19 +28,14 @@ class LxmertPreTrainedModel(PreTrainedModel):
     config_class = LxmertConfig
     config: LxmertConfig
     base_model_prefix = "bert"
+    _input_embed_layer = "word_embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights from N(0, 0.02), rows of padding included, as published."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            init.zeros_(bias)
+        draw_as_bert(module, self.config.initializer_range)
 
 
 @dataclass
@@ -82,14 +78,6 @@ class LxmertModel(LxmertPreTrainedModel):
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder.layer, config.comparing_heads)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word table."""
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put another word table in place."""
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
 
     def forward(
         self,
@@ -258,8 +246,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         that the heads of regions read; nothing: all of them. A batch's targets may be passed along,
         `pretrain.objectives.compute` reads them. Raises TypeError for any other name.
         """
-        if unknown := set(targets) - TARGETS:
-            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        check_targets(targets)
         outputs = self.bert(
             input_ids,
             visual_feats,
@@ -269,8 +256,8 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
             visual_attention_mask,
             output_hidden_states,
         )
-        text = _chosen(outputs.last_hidden_state, masked_positions)
-        regions = _chosen(outputs.regions_hidden_state, predicted_regions)
+        text = at_places(outputs.last_hidden_state, masked_positions)
+        regions = at_places(outputs.regions_hidden_state, predicted_regions)
         said = {} if self.obj_predict_head is None else self.obj_predict_head(regions)
         return LxmertPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
@@ -301,10 +288,5 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         Takes what `forward` takes; places to predict and targets are passed over.
         """
         inputs = {name: value for name, value in batch.items() if name not in TARGETS}
-        logits = self.cls.seq_relationship(self.bert(**inputs).pooler_output).float()
-        return logits[:, 1] - logits[:, 0]
-
-
-def _chosen(states: Tensor, places: Tensor | None) -> Tensor:
-    """Return the states [places, hidden] at flattened `places`, or all [batch, length, hidden]."""
-    return states if places is None else states.flatten(0, 1).index_select(0, places)
+        logits = self.cls.seq_relationship(self.bert(**inputs).pooler_output)
+        return log_odds(logits, self.config.match_class)

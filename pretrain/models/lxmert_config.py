@@ -1,15 +1,15 @@
 """The configuration of LXMERT."""
 
-from dataclasses import field, fields
+from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from pretrain.batches.pollute import contrast_classes
 from pretrain.models.blocks import BlockShape
+from pretrain.models.configuration import check_size, check_text_length, made
 from trawl.errors import RequestError
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -134,11 +134,7 @@ class LxmertConfig(PreTrainedConfig):
         """Fill in what follows from the rest, and refuse what no network or input can have."""
         if self.num_contrast_classes is None:
             self.num_contrast_classes = contrast_classes(self.texta_false_prob)
-        if self.max_seq_length > self.max_position_embeddings:
-            raise ValueError(
-                f"max_seq_length {self.max_seq_length} is more than "
-                f"max_position_embeddings {self.max_position_embeddings}"
-            )
+        check_text_length(self.max_seq_length, self.max_position_embeddings)
         if self.visual_pos_dim != 4:
             raise ValueError(f"visual_pos_dim {self.visual_pos_dim}: a box has 4 numbers")
         if self.answers and len(self.answers) != self.num_qa_labels:
@@ -154,22 +150,13 @@ class LxmertConfig(PreTrainedConfig):
 
         Raises RequestError for an unknown size or key and for a value of the wrong kind.
         """
-        if size not in SIZES:
-            raise RequestError(f"model.size: LXMERT has no size {size}; take {', '.join(SIZES)}")
-        known = {entry.name for entry in fields(cls)}
-        for key in changes:
-            if key not in known:
-                raise RequestError(f"model.config: unknown key {key}; see LxmertConfig")
+        check_size(cls, "LXMERT", SIZES, size, changes)
         settings = {**SIZES[size], **changes}
         if isinstance(settings.get("answers"), str):
             settings["answers"] = _answers_in(settings["answers"])
         if settings.get("answers"):
             settings.setdefault("num_qa_labels", len(settings["answers"]))
-        try:
-            return cls(**settings)
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(f"model.config: {reason}") from error
+        return made(cls, settings)
 
     def objectives(self) -> dict[str, str | None]:
         """Return the objectives that the family knows, with what adds a head that is missing."""

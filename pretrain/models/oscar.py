@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
@@ -17,9 +16,11 @@ from pretrain.batches.layout import GEOMETRY
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, RegionHeads
+from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
+from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.oscar_config import OscarConfig
-from pretrain.objectives import TARGETS
+from pretrain.objectives import check_targets
+from pretrain.objectives.matching import log_odds
 from pretrain.objectives.tag_contrast import clean_scores
 
 
@@ -29,19 +30,14 @@ class OscarPreTrainedModel(PreTrainedModel):
     config_class = OscarConfig
     config: OscarConfig
     base_model_prefix = "bert"
+    _input_embed_layer = "word_embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights from N(0, 0.02), the row of the padding token included, as published."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            init.zeros_(bias)
+        draw_as_bert(module, self.config.initializer_range)
 
 
 class OscarModel(OscarPreTrainedModel):
@@ -67,14 +63,6 @@ class OscarModel(OscarPreTrainedModel):
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word table."""
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put another word table in place."""
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
 
     def embed_regions(self, img_feats: Tensor) -> Tensor:
         """Return regions [batch, regions, hidden] from vectors [batch, regions, 2054]."""
@@ -193,8 +181,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
         (row * regions + column) for the heads of regions; nothing: all of them. A batch's targets
         may be passed along, `pretrain.objectives.compute` reads them.
         """
-        if unknown := set(targets) - TARGETS:
-            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        check_targets(targets)
         outputs = self.bert(
             input_ids,
             token_type_ids,
@@ -204,8 +191,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
             output_hidden_states=output_hidden_states,
         )
         text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
-        if masked_positions is not None:
-            text = text.flatten(0, 1).index_select(0, masked_positions)
+        text = at_places(text, masked_positions)
         return OscarPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
             **self.relate(outputs.pooler_output),
@@ -231,5 +217,4 @@ class OscarForPreTraining(OscarPreTrainedModel):
         outputs = self(**{**batch, **unread})
         if outputs.match_logits is None:
             return clean_scores(outputs.seq_relationship_logits)
-        match = outputs.match_logits.float()
-        return match[:, self.config.match_class] - match[:, 1 - self.config.match_class]
+        return log_odds(outputs.match_logits, self.config.match_class)

@@ -1,15 +1,13 @@
 """The configuration of Oscar and Oscar+ (VinVL)."""
 
-from dataclasses import fields
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from pretrain.batches.pollute import contrast_classes
 from pretrain.models.blocks import BlockShape
-from trawl.errors import RequestError
+from pretrain.models.configuration import check_size, check_text_length, made
 
 SIZES: dict[str, dict[str, int]] = {
     "tiny": {
@@ -116,11 +114,7 @@ class OscarConfig(PreTrainedConfig):
         if self.num_contrast_classes is None:
             tags_used = self.tag_source != "none"
             self.num_contrast_classes = contrast_classes(self.texta_false_prob, tags_used)
-        if self.max_seq_length > self.max_position_embeddings:
-            raise ValueError(
-                f"max_seq_length {self.max_seq_length} is more than "
-                f"max_position_embeddings {self.max_position_embeddings}"
-            )
+        check_text_length(self.max_seq_length, self.max_position_embeddings)
         super().__post_init__(**kwargs)
 
     @classmethod
@@ -129,17 +123,8 @@ class OscarConfig(PreTrainedConfig):
 
         Raises RequestError for an unknown size or key and for a value of the wrong kind.
         """
-        if size not in SIZES:
-            raise RequestError(f"model.size: Oscar has no size {size}; take {', '.join(SIZES)}")
-        known = {field.name for field in fields(cls)}
-        for key in changes:
-            if key not in known:
-                raise RequestError(f"model.config: unknown key {key}; see OscarConfig")
-        try:
-            return cls(**{**SIZES[size], **changes})
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(f"model.config: {reason}") from error
+        check_size(cls, "Oscar", SIZES, size, changes)
+        return made(cls, {**SIZES[size], **changes})
 
     @property
     def longest_sample(self) -> int:

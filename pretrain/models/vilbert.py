@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, PredictionTransform
+from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
+from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.vilbert_config import ViLBertConfig
 from pretrain.models.vilbert_layers import (
     RegionEmbeddings,
@@ -24,7 +24,8 @@ from pretrain.models.vilbert_layers import (
     TextEmbeddings,
     TwoStreams,
 )
-from pretrain.objectives import TARGETS
+from pretrain.objectives import check_targets
+from pretrain.objectives.matching import log_odds
 
 INPUTS = frozenset(
     {
@@ -46,19 +47,14 @@ class ViLBertPreTrainedModel(PreTrainedModel):
     config_class = ViLBertConfig
     config: ViLBertConfig
     base_model_prefix = "bert"
+    _input_embed_layer = "word_embeddings"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         """Draw weights from N(0, 0.02) in both streams, the padding token's row included."""
-        if isinstance(module, nn.Linear | nn.Embedding):
-            init.normal_(module.weight, std=self.config.initializer_range)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-        bias = getattr(module, "bias", None)
-        if isinstance(bias, Tensor):
-            init.zeros_(bias)
+        draw_as_bert(module, self.config.initializer_range)
 
 
 @dataclass
@@ -94,14 +90,6 @@ class ViLBertModel(ViLBertPreTrainedModel):
         self.v_pooler = ReluPooler(config.v_hidden_size, config.bi_hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder.layer, config.comparing_heads)
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the word table."""
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Put another word table in place."""
-        self.embeddings.word_embeddings = value  # type: ignore[assignment]
 
     def forward(
         self,
@@ -253,8 +241,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         whole image. Where they are missing, the heads read everything, those two included. A
         batch's targets may be passed along, `pretrain.objectives.compute` reads them.
         """
-        if unknown := set(targets) - TARGETS:
-            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        check_targets(targets)
         outputs = self.bert(
             input_ids,
             features,
@@ -266,12 +253,11 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
             output_hidden_states=output_hidden_states,
         )
         text, regions = outputs.text_states, outputs.region_states
-        if masked_positions is not None:
-            if self.config.task_specific_tokens:
-                text = torch.cat([text[:, :1], text[:, 2:]], dim=1)
-            text = text.flatten(0, 1).index_select(0, masked_positions)
+        if masked_positions is not None and self.config.task_specific_tokens:
+            text = torch.cat([text[:, :1], text[:, 2:]], dim=1)
+        text = at_places(text, masked_positions)
         if predicted_regions is not None:
-            regions = regions[:, 1:].flatten(0, 1).index_select(0, predicted_regions)
+            regions = at_places(regions[:, 1:], predicted_regions)
         fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions)
         feature_head, contrast = self.cls.featurePredictions, self.cls.contrast
         return ViLBertPreTrainingOutput(
@@ -292,6 +278,4 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         """
         outputs = self.bert(**{name: batch[name] for name in INPUTS & batch.keys()})
         fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions)
-        logits = self.cls.bi_seq_relationship(fused).float()
-        other = 1 - self.config.match_class
-        return logits[:, self.config.match_class] - logits[:, other]
+        return log_odds(self.cls.bi_seq_relationship(fused), self.config.match_class)

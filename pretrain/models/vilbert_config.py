@@ -1,15 +1,14 @@
 """The configuration of ViLBERT and of its multi-task successor (12-in-1)."""
 
-from dataclasses import field, fields
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from pretrain.batches.pollute import contrast_classes
 from pretrain.models.blocks import BlockShape
-from trawl.errors import RequestError
+from pretrain.models.configuration import check_size, check_text_length, made
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -138,11 +137,7 @@ class ViLBertConfig(PreTrainedConfig):
         """Fill in what follows from the rest, and refuse what no network or input can have."""
         if self.num_contrast_classes is None:
             self.num_contrast_classes = contrast_classes(self.texta_false_prob)
-        if self.max_seq_length > self.max_position_embeddings:
-            raise ValueError(
-                f"max_seq_length {self.max_seq_length} is more than "
-                f"max_position_embeddings {self.max_position_embeddings}"
-            )
+        check_text_length(self.max_seq_length, self.max_position_embeddings)
         if len(self.v_biattention_id) != len(self.t_biattention_id):
             raise ValueError("v_biattention_id and t_biattention_id have one number per connection")
         self._check_order("v_biattention_id", self.v_biattention_id, self.v_num_hidden_layers)
@@ -161,17 +156,8 @@ class ViLBertConfig(PreTrainedConfig):
 
         Raises RequestError for an unknown size or key and for a value of the wrong kind.
         """
-        if size not in SIZES:
-            raise RequestError(f"model.size: ViLBERT has no size {size}; take {', '.join(SIZES)}")
-        known = {entry.name for entry in fields(cls)}
-        for key in changes:
-            if key not in known:
-                raise RequestError(f"model.config: unknown key {key}; see ViLBertConfig")
-        try:
-            return cls(**{**SIZES[size], **changes})
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(f"model.config: {reason}") from error
+        check_size(cls, "ViLBERT", SIZES, size, changes)
+        return made(cls, {**SIZES[size], **changes})
 
     def objectives(self) -> dict[str, str | None]:
         """Return the objectives that the family knows, with what adds a head that is missing."""

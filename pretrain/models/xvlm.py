@@ -14,12 +14,13 @@ from transformers import initialization as init
 from transformers.utils.generic import ModelOutput
 
 from pretrain.models.hard_negatives import choose_negatives
-from pretrain.models.heads import MaskedTokenHead
+from pretrain.models.heads import MaskedTokenHead, at_places
 from pretrain.models.swin import Swin
 from pretrain.models.xvlm_config import XvlmConfig
 from pretrain.models.xvlm_encoders import Vision, XvlmPreTrainedModel, init_as_torch
 from pretrain.models.xvlm_text import XvlmTextEncoder
-from pretrain.objectives import TARGETS
+from pretrain.objectives import check_targets
+from pretrain.objectives.matching import log_odds
 
 TEMPERATURES = (0.001, 0.5)
 
@@ -181,8 +182,7 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         likeness; match_groups int64 [batch]: rows of one group are no negatives of each other.
         A batch's targets may be passed along, `pretrain.objectives.compute` reads them.
         """
-        if unknown := set(targets) - TARGETS:
-            raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+        check_targets(targets)
         with torch.no_grad():
             self.temp.clamp_(*TEMPERATURES)
         image = self.embed_images(pixel_values, idx_to_group_img, image_atts)
@@ -234,8 +234,8 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
 
     def match(self, text: Tensor, attention_mask: Tensor | None, image: Tensor) -> Tensor:
         """Return the log-odds [batch] of text states and image states that are there already."""
-        logits = self.itm_head(self.fuse_first(text, attention_mask, image, None)).float()
-        return logits[:, 1] - logits[:, 0]
+        logits = self.itm_head(self.fuse_first(text, attention_mask, image, None))
+        return log_odds(logits, self.config.match_class)
 
     def similarity(
         self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor | None = None
@@ -297,7 +297,5 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         """Return the scores of all words for masked tokens [masked, vocabulary]."""
         text = self.embed_texts(ids, attention_mask)[-1]
         states = self.fuse(text, attention_mask, image.states, image.mask)[-1]
-        if positions is not None:
-            states = states.flatten(0, 1).index_select(0, positions)
-        scores: Tensor = self._masked_token_head()(states)
+        scores: Tensor = self._masked_token_head()(at_places(states, positions))
         return scores

@@ -1,15 +1,14 @@
 """The configuration of X-VLM."""
 
-from dataclasses import field, fields
+from dataclasses import field
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
-from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
 from pretrain.models.blocks import BlockShape
+from pretrain.models.configuration import check_size, check_text_length, made
 from pretrain.models.swin import SwinShape
-from trawl.errors import RequestError
 
 Quirk = Literal["as_published", "sound"]
 
@@ -134,11 +133,7 @@ class XvlmConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         """Refuse what no input can have."""
-        if self.max_seq_length > self.max_position_embeddings:
-            raise ValueError(
-                f"max_seq_length {self.max_seq_length} is more than "
-                f"max_position_embeddings {self.max_position_embeddings}"
-            )
+        check_text_length(self.max_seq_length, self.max_position_embeddings)
         if not 0 <= self.fusion_layer < self.num_hidden_layers:
             raise ValueError(
                 f"fusion_layer {self.fusion_layer} is not among the {self.num_hidden_layers} layers"
@@ -152,17 +147,8 @@ class XvlmConfig(PreTrainedConfig):
 
         Raises RequestError for an unknown size or key and for a value of the wrong kind.
         """
-        if size not in SIZES:
-            raise RequestError(f"model.size: X-VLM has no size {size}; take {', '.join(SIZES)}")
-        known = {field.name for field in fields(cls)}
-        for key in changes:
-            if key not in known:
-                raise RequestError(f"model.config: unknown key {key}; see XvlmConfig")
-        try:
-            return cls(**{**SIZES[size], **changes})
-        except (StrictDataclassError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RequestError(f"model.config: {reason}") from error
+        check_size(cls, "X-VLM", SIZES, size, changes)
+        return made(cls, {**SIZES[size], **changes})
 
     def objectives(self) -> dict[str, str | None]:
         """Return each objective of X-VLM with None: all heads are always there."""

@@ -107,6 +107,12 @@ def asked(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names) | frozenset(form for form in forms if form is not None)
 
 
+def check_targets(names: Iterable[str]) -> None:
+    """Raise TypeError for a name beside a model's inputs that is no target of an objective."""
+    if unknown := set(names) - TARGETS:
+        raise TypeError(f"forward() has no argument {sorted(unknown)[0]}")
+
+
 def check_objectives(names: Iterable[str], config: Heads) -> None:
     """Raise RequestError for an objective that is unknown or that the model has no head for."""
     heads = config.objectives()

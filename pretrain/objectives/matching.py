@@ -31,3 +31,9 @@ def hard_loss(logits: Tensor) -> Tensor:
     labels = torch.zeros(logits.shape[0], dtype=torch.long, device=logits.device)
     labels[: logits.shape[0] // 3] = 1
     return loss(logits, labels)
+
+
+def log_odds(logits: Tensor, match_class: int) -> Tensor:
+    """Return the log-odds [batch] of a match from logits [batch, 2] of which one class means it."""
+    match = logits.float()
+    return match[:, match_class] - match[:, 1 - match_class]

@@ -20,6 +20,7 @@ from pretrain.batches.tokenise import Ids, SpecialIds, TextEncoder
 from pretrain.models.attention import mask_bias
 from pretrain.models.oscar import OscarForPreTraining
 from pretrain.objectives import tag_contrast
+from pretrain.objectives.matching import log_odds
 
 _PAIRS_AT_ONCE = 256
 
@@ -170,8 +171,7 @@ def _score_pairs(
     first = model.bert.encoder.first_position(states, bias)
     logits = model.relate(model.bert.pooler(first))
     if "match_logits" in logits:
-        match = logits["match_logits"].float()
-        odds = match[:, 1] - match[:, 0]
+        odds = log_odds(logits["match_logits"], model.config.match_class)
     else:
         odds = tag_contrast.clean_scores(logits["seq_relationship_logits"])
     return odds.view(captions, images).cpu().numpy()
