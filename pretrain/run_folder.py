@@ -1,12 +1,15 @@
 """The folder of a run: where its parts lie, and its twin in an object store.
 
 A run at an s3:// URI is worked on in a local folder, whose path follows from the URI, and mirrored:
-checkpoints and published stages when they are whole, the small files with each of them.
+checkpoints and published stages when they are whole, the small files with each of them. The store
+is what counts: `run.id`, drawn when a run begins there, tells what another run at the same URI, long
+removed, may have left in the local folder.
 """
 
 import fcntl
 import hashlib
 import os
+import secrets
 import time
 from pathlib import Path
 
@@ -14,6 +17,8 @@ from trawl import storage
 from trawl.errors import RequestError
 
 _LOCK_SECONDS = 30.0
+_LOCK = "run.lock"
+_IDENTITY = "run.id"
 _SMALL_FILES = ("recipe.yaml", "metrics.jsonl", "events.jsonl")
 
 
@@ -62,7 +67,7 @@ class RunFolder:
         just killed may still be dying: RequestError only after half a minute.
         """
         self.local.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.local / "run.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        file = os.open(self.local / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
             try:
@@ -76,6 +81,25 @@ class RunFolder:
                 time.sleep(0.2)
             else:
                 return file
+
+    def claim(self) -> None:
+        """Give the run in the object store its name, unless it has one; for rank 0 alone."""
+        if self.remote:
+            uri = storage.join(self.uri, _IDENTITY)
+            storage.create_exclusive(uri, secrets.token_hex(16).encode())
+
+    def discard_leftovers(self) -> None:
+        """Empty the local folder if another run at the same URI left it; once a machine."""
+        if not self.remote:
+            return
+        name = storage.read_bytes(storage.join(self.uri, _IDENTITY))
+        here = self.local / _IDENTITY
+        if here.exists() and here.read_bytes() == name:
+            return
+        for path in sorted(self.local.glob("*")):
+            if path.name != _LOCK:
+                storage.remove(path)
+        storage.write_bytes(here, name)
 
     def push(self, path: Path) -> None:
         """Copy the local file `path` to the object store, if the run lies in one."""

@@ -72,6 +72,11 @@ def run(options: Options) -> None:
     this = Run(recipe, options, folder, ranks, stop)
     lock = folder.lock() if ranks.first else -1
     try:
+        if ranks.first:
+            folder.claim()
+        ranks.barrier()
+        if ranks.first_here:
+            folder.discard_leftovers()
         ranks.barrier()
         open_log(folder.logs(ranks.rank))
         _go(this, wanted)

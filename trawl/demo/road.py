@@ -219,6 +219,8 @@ def _pretrain(road: Road) -> Figures:
         settings.pretrain,
         "--processes",
         str(settings.processes),
+        "--work",
+        str(road.work / "runs"),
         *(part for change in changes for part in ("--set", change)),
     )
     return {}

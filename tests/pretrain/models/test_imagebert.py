@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.testing import assert_close
 from transformers import AutoModelForPreTraining
 
 from pretrain.models.imagebert import ImageBertForPreTraining, ImageBertModel
@@ -202,8 +203,11 @@ def test_the_model_goes_to_disk_and_back(tmp_path: Path) -> None:
     bare = ImageBertModel.from_pretrained(tmp_path).eval()
     assert again.cls.predictions.decoder.weight is again.bert.embeddings.word_embeddings.weight
     assert isinstance(auto, ImageBertForPreTraining)
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    # The same weights elsewhere in memory: some processors' kernels give other last bits.
     with torch.no_grad():
         wanted = model(**inputs())
         for loaded in (again, auto):
-            assert torch.equal(loaded(**inputs()).match_logits, wanted.match_logits)
-        assert torch.equal(bare(**inputs()).pooler_output, wanted.pooler_output)
+            assert_close(loaded(**inputs()).match_logits, wanted.match_logits, rtol=0, atol=1e-6)
+        assert_close(bare(**inputs()).pooler_output, wanted.pooler_output, rtol=0, atol=1e-6)
