@@ -28,11 +28,11 @@ from data_pipeline.detector.c4_preprocessing import (
     stack,
 )
 from data_pipeline.detector.c4_proposals import clip, decode, propose
-from data_pipeline.detector.c4_selection import AgnosticRule, c4_selection, choose
+from data_pipeline.detector.c4_selection import Rule, c4_selection, choose
 from data_pipeline.detector.c4_weights import C4Weights
 from data_pipeline.detector.masked_batch import Size, batch_maps, masked_maps
 from data_pipeline.detector.roi_pool import align, pool
-from data_pipeline.detector.selection import Selected, SelectionRule
+from data_pipeline.detector.selection import Selected
 from trawl.errors import RequestError
 
 CHUNKS = (300, 100, 36)
@@ -192,7 +192,7 @@ class C4Detector:
         prepared: Prepared,
         proposals: Tensor,
         features: Tensor,
-        rule: SelectionRule | AgnosticRule,
+        rule: Rule,
     ) -> Regions:
         """Score one image's proposals, select, and read attributes for what is kept."""
         logits = self._network.classifier(features)

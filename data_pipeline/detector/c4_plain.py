@@ -17,8 +17,10 @@ from data_pipeline.detector.c4_config import STRIDE
 from data_pipeline.detector.c4_preprocessing import Prepared, prepare, preprocessing_rule
 from data_pipeline.detector.c4_proposals import clip, decode, propose
 from data_pipeline.detector.c4_selection import (
-    AgnosticRule,
+    PairRule,
+    Rule,
     best_class_boxes,
+    best_pairs,
     c4_selection,
     choose,
 )
@@ -96,7 +98,7 @@ class PlainC4:
         prepared: Prepared,
         proposals: Tensor,
         features: Tensor,
-        rule: SelectionRule | AgnosticRule,
+        rule: Rule,
     ) -> PlainRegions:
         """Score everything, suppress class by class, and select."""
         network, convention = self.network, self.config.boxes
@@ -111,6 +113,8 @@ class PlainC4:
         own = prepared.own_boxes(boxes)
         if isinstance(rule, SelectionRule):
             selected = self._select_by_loop(own, probabilities[:, 1:], rule)
+        elif isinstance(rule, PairRule):
+            selected = self._pairs_by_loop(own, probabilities[:, 1:], rule)
         else:
             selected = choose(own, probabilities[:, 1:], rule, convention)
         rows = selected.rows
@@ -135,17 +139,32 @@ class PlainC4:
         ranked = scores.argsort(descending=True, stable=True)
         if len(rows) < rule.minimum or len(rows) > rule.maximum or rule.ranked:
             rows = ranked[: min(max(len(rows), rule.minimum), rule.maximum)]
+        if not rule.suppressed_too:
+            rows = rows[scores[rows] > 0]
         if rule.label == "surviving":
             return Selected(rows, classes[rows], scores[rows])
         confidences, best = probabilities[rows].max(dim=1)
         return Selected(rows, best, confidences)
 
+    def _pairs_by_loop(self, boxes: Tensor, probabilities: Tensor, rule: PairRule) -> Selected:
+        """Every class suppressed, and again under half the threshold while pairs are too few."""
+        convention = self.config.boxes
+        shifted = boxes + boxes.new_tensor([0.0, 0.0, *[convention.suppression_extra] * 2])
+        threshold, left = rule.threshold, rule.halvings
+        while True:
+            entered = probabilities.where(probabilities > threshold, 0.0)
+            surviving = suppress_by_loop(shifted, entered, Suppression(rule.nms_overlap))
+            if not left or int((surviving > threshold).sum()) >= rule.minimum:
+                return best_pairs(surviving, threshold, rule.maximum)
+            threshold, left = threshold / 2, left - 1
+
     def _attribute_ids(self, features: Tensor, logits: Tensor, selected: Selected) -> Tensor:
-        """Attributes of all proposals, of which the selected rows are returned."""
+        """Attributes of the selected rows; where the class is the argmax, of all proposals first."""
         head = self.network.attributes
         if head is None:
             return torch.full_like(selected.rows, -1)
-        classes = logits.argmax(dim=1)
         if self.config.attribute_class == "detected":
-            classes = classes.index_copy(0, selected.rows, selected.object_ids + 1)
-        return head(features, classes)[:, 1:].argmax(dim=1)[selected.rows]
+            scores = head(features[selected.rows], selected.object_ids + 1)
+        else:
+            scores = head(features, logits.argmax(dim=1))[selected.rows]
+        return scores[:, 1:].argmax(dim=1)

@@ -23,6 +23,7 @@ class SelectionRule:
         it survived suppression with the highest score, and that score as its confidence.
     ranked: order the regions by falling score always; published rules do so only when the minimum
         or the maximum decides, and keep the order of the proposals otherwise.
+    suppressed_too: boxes that survive in no class may fill up to the minimum.
     """
 
     nms_overlap: float
@@ -32,6 +33,7 @@ class SelectionRule:
     boxes: str = "proposals"
     label: str = "argmax"
     ranked: bool = False
+    suppressed_too: bool = True
 
 
 SELECTIONS = {
@@ -89,6 +91,8 @@ def select(
     order = scores.argsort(descending=True, stable=True)
     count = int((scores >= rule.threshold).sum())
     rows = order[: min(max(count, wanted), rule.maximum)]
+    if not rule.suppressed_too:
+        rows = rows[scores[rows] > 0]
     if not rule.ranked and wanted <= count <= rule.maximum:
         rows = rows.sort().values
     if rule.label == "surviving":
