@@ -34,6 +34,11 @@ class DetectorRecord(_Strict):
     objects: list[str]
     attributes: list[str]
 
+    def stamp(self) -> dict[str, str]:
+        """Return what every sample's regions carry of this."""
+        names = ("name", "selection", "weights_sha256")
+        return {name: str(getattr(self, name)) for name in names}
+
 
 class ShardRecord(_Strict):
     """One shard: tar and index lie in `shards/` under `name` and `name` with `.index` for `.tar`.

@@ -44,6 +44,8 @@ _STORED = {
     "features": ("F16", "I8"),
 }
 _INT8_LIMIT = 127.0
+_MADE_BY = "__metadata__"
+"""Where safetensors keeps text beside the arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,14 +119,19 @@ def _scales(features: npt.NDArray[np.float32]) -> Array:
     return np.minimum(chosen, np.finfo(np.float16).max).astype("<f2")
 
 
-def encode(regions: Regions) -> bytes:
-    """Return the blob of `regions`; WorkError if an array is not of the form that is stored."""
-    return assemble({name: getattr(regions, name) for name in FIELDS})
+def encode(regions: Regions, made_by: Mapping[str, str] | None = None) -> bytes:
+    """Return the blob of `regions`; WorkError if an array is not of the form that is stored.
+
+    made_by: detector, selection and weights, kept in the blob, so that they go wherever it goes.
+    """
+    return assemble({name: getattr(regions, name) for name in FIELDS}, made_by)
 
 
-def assemble(arrays: Mapping[str, Array | None]) -> bytes:
+def assemble(
+    arrays: Mapping[str, Array | None], made_by: Mapping[str, str] | None = None
+) -> bytes:
     """Join arrays named as in `FIELDS` into a blob, after the same checks that reading makes."""
-    header: dict[str, Any] = {}
+    header: dict[str, Any] = {} if not made_by else {_MADE_BY: dict(made_by)}
     pieces: list[bytes] = []
     offset = 0
     for name in FIELDS:
@@ -142,7 +149,8 @@ def assemble(arrays: Mapping[str, Array | None]) -> bytes:
         }
         pieces.append(data)
         offset += len(data)
-    _check_shapes({name: tuple(entry["shape"]) for name, entry in header.items()}, header)
+    shapes = {name: tuple(header[name]["shape"]) for name in FIELDS if name in header}
+    _check_shapes(shapes, header)
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + b"".join(pieces)
@@ -170,6 +178,27 @@ def placements(blob: bytes | memoryview) -> dict[str, Placement]:
     Rejected: a header over 64 KiB, unknown or missing arrays, foreign dtypes, shapes that disagree,
     more than 10,000 regions, holes, overlaps, and data that ends early or late.
     """
+    header, length = _header_of(blob)
+    header.pop(_MADE_BY, None)
+    shapes = {name: _shape_of(name, entry) for name, entry in header.items()}
+    _check_shapes(shapes, header)
+    _check_extents(shapes, header, len(blob) - 8 - length)
+    return {
+        name: Placement(header[name]["dtype"], shape, 8 + length + header[name]["data_offsets"][0])
+        for name, shape in shapes.items()
+    }
+
+
+def made_by(blob: bytes | memoryview) -> dict[str, str]:
+    """Return what the blob says of detector, selection and weights; nothing where it does not."""
+    told = _header_of(blob)[0].get(_MADE_BY, {})
+    if not isinstance(told, dict) or not all(isinstance(value, str) for value in told.values()):
+        raise WorkError(f"regions: {_MADE_BY} is not a table of text")
+    return told
+
+
+def _header_of(blob: bytes | memoryview) -> tuple[dict[str, Any], int]:
+    """Return the header and its bytes; WorkError if it is not one."""
     if len(blob) < 8:
         raise WorkError("regions: the blob is shorter than its length field")
     (length,) = struct.unpack("<Q", bytes(blob[:8]))
@@ -181,14 +210,7 @@ def placements(blob: bytes | memoryview) -> dict[str, Placement]:
         raise WorkError(f"regions: the header is not JSON ({error})") from error
     if not isinstance(header, dict):
         raise WorkError("regions: the header is not an object")
-    header.pop("__metadata__", None)
-    shapes = {name: _shape_of(name, entry) for name, entry in header.items()}
-    _check_shapes(shapes, header)
-    _check_extents(shapes, header, len(blob) - 8 - length)
-    return {
-        name: Placement(header[name]["dtype"], shape, 8 + length + header[name]["data_offsets"][0])
-        for name, shape in shapes.items()
-    }
+    return header, length
 
 
 def _shape_of(name: str, entry: Any) -> tuple[int, ...]:

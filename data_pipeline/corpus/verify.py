@@ -13,7 +13,7 @@ from data_pipeline.corpus import index
 from data_pipeline.corpus.decisions import FOLDER as DECISIONS_FOLDER
 from data_pipeline.corpus.decisions import SCHEMA
 from data_pipeline.corpus.manifest import DecisionsRecord, Manifest, ShardRecord, read_manifest
-from data_pipeline.corpus.regions import Regions, decode, placements
+from data_pipeline.corpus.regions import Regions, decode, made_by, placements
 from data_pipeline.corpus.schema import IMAGE_EXTENSIONS, is_key, key_of, parse_meta
 from data_pipeline.corpus.writer import FOLDER, index_name
 from trawl import storage
@@ -93,6 +93,8 @@ def _sample_faults(
         elif key_of(members[extension]) != key:
             yield f"{key}: the image has other content"
     detector = manifest.detector
+    if (told := made_by(members["regions"])) and told != detector.stamp():
+        yield f"{key}: its regions were made by {told}, the manifest says {detector.stamp()}"
     if len(regions) and int(regions.object_ids.max()) >= len(detector.objects):
         yield f"{key}: an object id beyond the manifest's names"
     if len(regions) and int(regions.attribute_ids.max()) >= len(detector.attributes):

@@ -163,8 +163,9 @@ class _UnitWork:
         if self.storage.images < _IMAGES_MEASURED:
             self.storage.add(regions)
         stored = regions.stored_as(self._of.recipe.features)
+        record = self._of.record()
         shown = {"object_ids": stored.object_ids, "object_conf": stored.object_conf}
-        meta = self._meta(item, tags_of(shown, self._of.record().objects))
+        meta = self._meta(item, tags_of(shown, record.objects))
         self.decisions.append(
             decision(
                 candidate.url,
@@ -178,7 +179,8 @@ class _UnitWork:
             )
         )
         extension = IMAGE_EXTENSIONS[read_header(candidate.data).kind]
-        members = {"json": meta.to_bytes(), "regions": encode(stored), extension: candidate.data}
+        blob = encode(stored, record.stamp())
+        members = {"json": meta.to_bytes(), "regions": blob, extension: candidate.data}
         return PackedSample(candidate.key, members)
 
     def _meta(self, item: Decoded, tags: list[str]) -> SampleMeta:

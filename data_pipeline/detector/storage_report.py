@@ -27,7 +27,8 @@ class Kept:
 class StorageReport:
     """The forms of storage, measured on the regions that were added.
 
-    The bytes are those of whole blobs: boxes, ids, confidences and header with the features.
+    The bytes are those of whole blobs: boxes, ids, confidences and header with the features, but
+    for the line that says what made them.
     """
 
     regions: int = 0

@@ -96,19 +96,20 @@ def run(work: Work) -> Result:
     images = read_group(place, int(work.unit.inputs["group"]))
     rows = []
     offset = 0
+    detector = detector_record(work.recipe)
     with storage.open_atomic(work.place("regions.bin")) as file:
         for row, regions in _detected(images, work.recipe):
             stored = regions.stored_as(work.recipe.regions.features)
-            blob = encode(stored)
+            blob = encode(stored, detector.stamp())
             file.write(blob)
             spot = {"uri": work.place("regions.bin"), "offset": offset, "size": len(blob)}
             rows.append({"sha256": row["sha256"], **spot, **shown(stored)})
             offset += len(blob)
     write_rows(work.place("detections.parquet"), rows, DETECTIONS)
     regions_found = sum(len(row["object_ids"]) for row in rows)
-    detector = detector_record(work.recipe).model_dump()
-    storage.write_json(work.place("detector.json"), detector)
-    return {"counts": {"images": len(rows), "regions": regions_found}, "detector": detector}
+    told = detector.model_dump()
+    storage.write_json(work.place("detector.json"), told)
+    return {"counts": {"images": len(rows), "regions": regions_found}, "detector": told}
 
 
 def shown(regions: Regions) -> Row:

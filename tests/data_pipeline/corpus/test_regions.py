@@ -9,7 +9,7 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.corpus.regions import FIELDS, Regions, decode, encode
+from data_pipeline.corpus.regions import FIELDS, Regions, decode, encode, made_by
 from tests.data_pipeline.corpus.samples import regions
 from trawl.errors import WorkError
 
@@ -43,6 +43,20 @@ def test_the_blob_of_safetensors_is_read() -> None:
     made = regions(3, "float16", 4)
     arrays = {name: getattr(made, name) for name in FIELDS if getattr(made, name) is not None}
     np.testing.assert_array_equal(decode(safetensors.numpy.save(arrays)).features, made.features)
+
+
+def test_the_blob_says_what_made_it() -> None:
+    made, told = regions(3, "int8", 4), {"name": "butd", "selection": "butd-36"}
+    blob = encode(made, told)
+    assert made_by(blob) == told
+    assert made_by(encode(made)) == {}
+    np.testing.assert_array_equal(decode(blob).features, made.features)
+    assert safetensors.numpy.load(blob).keys() == safetensors.numpy.load(encode(made)).keys()
+    header, data = _header(blob)
+    for hostile in ("x", {"name": 3}):
+        header["__metadata__"] = hostile
+        with pytest.raises(WorkError, match="table of text"):
+            made_by(_blob(header, data))
 
 
 @settings(max_examples=40, deadline=None)

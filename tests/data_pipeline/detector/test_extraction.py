@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from data_pipeline.corpus.decisions import read_decisions
-from data_pipeline.corpus.manifest import Manifest, manifest_sha256
+from data_pipeline.corpus.manifest import Manifest, manifest_sha256, read_manifest, write_manifest
 from data_pipeline.corpus.reader import Corpus
-from data_pipeline.corpus.regions import Regions
-from data_pipeline.corpus.verify import verify
+from data_pipeline.corpus.regions import Regions, made_by
+from data_pipeline.corpus.verify import read_tar, verify
 from data_pipeline.detector import extraction, extraction_run, extraction_stream
 from data_pipeline.detector.extraction_recipe import ExtractRecipe
 from data_pipeline.detector.extraction_run import differences_of, storage_of
@@ -304,6 +304,20 @@ def test_storage_is_measured_on_what_was_stored(tmp_path: Path, plain: PlainDete
     assert half.bytes - byte.bytes > 0.8 * 10 * foreign.FEATURES - 5 * 100
     stored = json.loads((tmp_path / "out" / "report" / "storage.json").read_text())
     assert stored == report.to_json()
+
+
+def test_rule_and_weights_are_in_every_sample(tmp_path: Path, plain: PlainDetector) -> None:
+    files = {f"{n}.jpg": (encoded(picture(n)), "kept", "") for n in range(2)}
+    source, out = write_files(tmp_path / "images", files), tmp_path / "out"
+    run(source, out, samples=1, selection="butd-36")
+    told = {"name": "plain", "selection": "butd-36", "weights_sha256": "7" * 64}
+    for shard in (out / "shards").glob("*.tar"):
+        for _, members, _ in read_tar(str(shard)):
+            assert made_by(members["regions"]) == told
+    manifest = read_manifest(str(out))
+    other = manifest.detector.model_copy(update={"selection": "butd-10-100"})
+    write_manifest(str(out), manifest.model_copy(update={"detector": other}))
+    assert "butd-36" in faults(out)[0]
 
 
 def test_wrong_requests_are_refused(tmp_path: Path, plain: PlainDetector) -> None:
