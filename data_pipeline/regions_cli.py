@@ -60,27 +60,32 @@ def train(
         int,
         typer.Option(min=1, help="Processes that share each step, each with its own --threads."),
     ] = 1,
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda (a GPU for each process), or auto: a GPU where one is.")
+    ] = "auto",
 ) -> None:
     """Train the small Faster R-CNN; killed anywhere, the same command goes on.
 
     Under torchrun it is one of torchrun's processes; `--processes` starts them on this machine.
+    GPUs meet over NCCL, processes on CPUs over gloo.
     """
     from functools import partial
 
     import torch
 
     from data_pipeline.detector.making import open_source
-    from data_pipeline.detector.processes import joined, start
+    from data_pipeline.detector.processes import device_kind, joined, start
     from data_pipeline.detector.training import TrainingSettings
 
+    kind = device_kind(device)
     torch.set_num_threads(threads)
     source = open_source(data or [], world, split, scenes)
     settings = TrainingSettings(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
     work = partial(_make_weights, source, out, settings, cache, workers, _this_command())
     if processes > 1:
-        start(processes, work)
+        start(processes, work, kind)
         return
-    with joined() as share:
+    with joined(kind) as share:
         work(share)
 
 

@@ -127,9 +127,7 @@ def encode(regions: Regions, made_by: Mapping[str, str] | None = None) -> bytes:
     return assemble({name: getattr(regions, name) for name in FIELDS}, made_by)
 
 
-def assemble(
-    arrays: Mapping[str, Array | None], made_by: Mapping[str, str] | None = None
-) -> bytes:
+def assemble(arrays: Mapping[str, Array | None], made_by: Mapping[str, str] | None = None) -> bytes:
     """Join arrays named as in `FIELDS` into a blob, after the same checks that reading makes."""
     header: dict[str, Any] = {} if not made_by else {_MADE_BY: dict(made_by)}
     pieces: list[bytes] = []

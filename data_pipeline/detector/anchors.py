@@ -32,8 +32,8 @@ def cell_anchors(sizes: tuple[float, ...], ratios: tuple[float, ...]) -> Tensor:
 
 def anchor_grid(cells: Tensor, rows: int, columns: int, stride: int) -> Tensor:
     """Cell anchors moved to the centre of every cell: [rows * columns * anchors, 4]."""
-    x = (torch.arange(columns, dtype=torch.float32) + 0.5) * stride
-    y = (torch.arange(rows, dtype=torch.float32) + 0.5) * stride
+    x = (torch.arange(columns, dtype=torch.float32, device=cells.device) + 0.5) * stride
+    y = (torch.arange(rows, dtype=torch.float32, device=cells.device) + 0.5) * stride
     grid_y, grid_x = torch.meshgrid(y, x, indexing="ij")
     shifts = torch.stack([grid_x, grid_y, grid_x, grid_y], dim=-1).reshape(-1, 1, 4)
     return (shifts + cells).reshape(-1, 4)

@@ -225,9 +225,9 @@ class C4Detector:
         """Proposals refined for their best foreground class; only its rows are computed."""
         regressor = self._network.regressor
         best = probabilities[:, 1:].argmax(dim=1) + 1
-        weight = regressor.weight.view(-1, 4, self.feature_size)[best]  # [boxes, 4, feature size]
+        rows = best[:, None] * 4 + torch.arange(4, device=best.device)  # [boxes, 4]
         deltas = torch.baddbmm(
-            regressor.bias.view(-1, 4)[best][:, :, None], weight, features[:, :, None]
+            regressor.bias[rows][:, :, None], regressor.weight[rows], features[:, :, None]
         )[:, :, 0]
         convention = self.config.boxes
         moved = decode(proposals, deltas, self.config.regression_weights, convention)

@@ -159,7 +159,7 @@ class PlainC4:
             threshold, left = threshold / 2, left - 1
 
     def _attribute_ids(self, features: Tensor, logits: Tensor, selected: Selected) -> Tensor:
-        """Attributes of the selected rows; where the class is the argmax, of all proposals first."""
+        """Attributes of the selected rows; with the class an argmax, of all proposals first."""
         head = self.network.attributes
         if head is None:
             return torch.full_like(selected.rows, -1)

@@ -87,9 +87,7 @@ def c4_selection(name: str) -> Rule:
     return C4_SELECTIONS[name]
 
 
-def choose(
-    boxes: Tensor, probabilities: Tensor, rule: Rule, convention: BoxConvention
-) -> Selected:
+def choose(boxes: Tensor, probabilities: Tensor, rule: Rule, convention: BoxConvention) -> Selected:
     """Regions of one image from boxes [boxes, 4] and probabilities [boxes, classes - background].
 
     Boxes are those that the rule names, in pixels of the image before its resizing; overlaps are

@@ -71,7 +71,7 @@ class ExtractRecipe(Recipe):
             return _GIVEN
         if self.selection is None and self.detector == "vinvl":
             raise RequestError(
-                "--selection: VinVL was published with several; choose vinvl-filter1 or vinvl-filter2"
-                ", or vinvl-filter0 for every pair of box and class"
+                "--selection: VinVL was published with several; choose vinvl-filter1 or "
+                "vinvl-filter2, or vinvl-filter0 for every pair of box and class"
             )
         return self.selection or _DEFAULT_RULES.get(self.detector, "butd-10-100")

@@ -50,7 +50,7 @@ def training_losses(
     maps = model.backbone(pixels)
     logits, deltas = model.proposal_head(maps)
     config = model.config
-    cells = cell_anchors(config.anchor_sizes, config.anchor_ratios)
+    cells = cell_anchors(config.anchor_sizes, config.anchor_ratios).to(maps.device)
     anchors = anchor_grid(cells, maps.shape[2], maps.shape[3], config.stride)
     losses = _proposal_losses(logits, deltas, anchors, truths, rule, rng)
     losses["guide"] = _guide_loss(guide(maps), truths, config.stride)

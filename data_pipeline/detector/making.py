@@ -90,7 +90,8 @@ def make_weights(
             "images": settings.steps * settings.batch,
             "threads": torch.get_num_threads(),
         }
-        | ({} if share.size == 1 else {"processes": share.size}),
+        | ({} if share.size == 1 else {"processes": share.size})
+        | ({} if share.device.type == "cpu" else {"device": share.device.type}),
     )
     if not share.first:
         return description

@@ -25,6 +25,10 @@ class Truth:
     classes: Tensor
     attributes: Tensor
 
+    def to(self, device: torch.device) -> Truth:
+        """Return the same on a device."""
+        return Truth(self.boxes.to(device), self.classes.to(device), self.attributes.to(device))
+
 
 @dataclass(frozen=True)
 class RegionSample:
@@ -43,11 +47,11 @@ def label_anchors(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     background below 0.3. Returns labels [anchors] and object indices [anchors].
     """
     if not len(boxes):
-        zeros = torch.zeros(len(anchors), dtype=torch.long)
+        zeros = torch.zeros(len(anchors), dtype=torch.long, device=anchors.device)
         return zeros, zeros
     overlaps = box_iou(anchors, boxes)  # [anchors, objects]
     best, nearest = overlaps.max(dim=1)
-    labels = torch.full((len(anchors),), IGNORED, dtype=torch.long)
+    labels = torch.full((len(anchors),), IGNORED, dtype=torch.long, device=anchors.device)
     labels[best < 0.3] = 0
     labels[best >= 0.6] = 1
     per_object = overlaps.max(dim=0).values
@@ -59,13 +63,18 @@ def label_anchors(anchors: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
 def sample_labels(
     labels: Tensor, count: int, positive_share: float, rng: np.random.Generator
 ) -> Tensor:
-    """Indices of at most `count` labelled rows, at most the given share of them positive."""
-    positive = np.flatnonzero(labels.numpy() > 0)
-    negative = np.flatnonzero(labels.numpy() == 0)
+    """Indices of at most `count` labelled rows, at most the given share of them positive.
+
+    They are drawn on the CPU, wherever the labels lie: chance is the same on all devices.
+    """
+    known = labels.cpu().numpy()
+    positive = np.flatnonzero(known > 0)
+    negative = np.flatnonzero(known == 0)
     wanted = min(len(positive), int(count * positive_share))
     chosen_positive = rng.permutation(positive)[:wanted]
     chosen_negative = rng.permutation(negative)[: count - wanted]
-    return torch.from_numpy(np.concatenate([chosen_positive, chosen_negative]))
+    chosen = np.concatenate([chosen_positive, chosen_negative])
+    return torch.from_numpy(chosen).to(labels.device)
 
 
 def jitter_boxes(boxes: Tensor, copies: int, rng: np.random.Generator) -> Tensor:
@@ -75,6 +84,7 @@ def jitter_boxes(boxes: Tensor, copies: int, rng: np.random.Generator) -> Tensor
     repeated = boxes.repeat(copies, 1)
     sides = repeated[:, 2:] - repeated[:, :2]
     noise = torch.from_numpy(rng.uniform(-1 / 6, 1 / 6, size=(len(repeated), 4))).float()
+    noise = noise.to(boxes.device)
     return repeated + noise * torch.cat([sides, sides], dim=1)
 
 
@@ -86,13 +96,13 @@ def sample_regions(
     if len(truth.boxes):
         best, nearest = box_iou(candidates, truth.boxes).max(dim=1)
     else:
-        best = torch.zeros(len(candidates))
-        nearest = torch.zeros(len(candidates), dtype=torch.long)
+        best = candidates.new_zeros(len(candidates))
+        nearest = torch.zeros(len(candidates), dtype=torch.long, device=candidates.device)
     positive = best >= 0.5
     chosen = sample_labels(positive.long(), count, 0.5, rng)
     boxes, is_object, nearest = candidates[chosen], positive[chosen], nearest[chosen]
     if not len(truth.boxes):
-        none = torch.zeros(len(chosen), dtype=torch.long)
+        none = torch.zeros_like(chosen)
         return RegionSample(boxes, none, none, boxes)
     return RegionSample(
         boxes,
@@ -108,9 +118,10 @@ def label_cells(truth: Truth, rows: int, columns: int, stride: int) -> Tensor:
     A cell belongs to an object when its centre lies in the middle of the box; of several objects
     to the smallest, which is the one most likely in front.
     """
-    labels = torch.zeros((rows, columns), dtype=torch.long)
-    x = (torch.arange(columns) + 0.5) * stride
-    y = (torch.arange(rows) + 0.5) * stride
+    device = truth.boxes.device
+    labels = torch.zeros((rows, columns), dtype=torch.long, device=device)
+    x = (torch.arange(columns, device=device) + 0.5) * stride
+    y = (torch.arange(rows, device=device) + 0.5) * stride
     sides = truth.boxes[:, 2:] - truth.boxes[:, :2]
     for row in sides.prod(dim=1).argsort(descending=True).tolist():
         centre = (truth.boxes[row, :2] + truth.boxes[row, 2:]) / 2

@@ -53,10 +53,12 @@ def _weights(start: Tensor, end: Tensor, cells: int, side: int, stride: int) -> 
     """Weight of every cell for every bin along one axis: [regions, side, cells] float32."""
     first = start / stride - 0.5
     length = (end - start) / stride
-    steps = (torch.arange(side * _SAMPLES, dtype=torch.float32) + 0.5) / (side * _SAMPLES)
+    places = torch.arange(side * _SAMPLES, dtype=torch.float32, device=start.device)
+    steps = (places + 0.5) / (side * _SAMPLES)
     points = first[:, None] + length[:, None] * steps  # [regions, side * samples]
     inside = (points >= -1.0) & (points <= cells)
     points = points.clamp(0.0, cells - 1.0)
-    distance = (points[..., None] - torch.arange(cells, dtype=torch.float32)).abs()
+    centres = torch.arange(cells, dtype=torch.float32, device=start.device)
+    distance = (points[..., None] - centres).abs()
     weights = (1.0 - distance).clamp(min=0.0) * inside[..., None]
     return weights.reshape(len(start), side, _SAMPLES, cells).mean(dim=2)

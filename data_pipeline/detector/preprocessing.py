@@ -66,8 +66,8 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def normalise(pixels: Tensor) -> Tensor:
     """uint8 [batch, H, W, 3] RGB -> float32 [batch, 3, H, W], zero mean and unit deviation."""
-    mean = torch.tensor(MEAN) * 255.0
-    scale = 1.0 / (torch.tensor(DEVIATION) * 255.0)
+    mean = torch.tensor(MEAN, device=pixels.device) * 255.0
+    scale = 1.0 / (torch.tensor(DEVIATION, device=pixels.device) * 255.0)
     scaled = (pixels.float() - mean) * scale
     return scaled.permute(0, 3, 1, 2)
 

@@ -1,7 +1,8 @@
 """Data-parallel training of the demo detector: which share of a step is a process's own.
 
-Processes meet over gloo, since the demo detector trains on CPUs. All hold the same weights: they
-take rows of the same batch, average their gradients, and make the same step.
+Each process has a device: a GPU of its own, then they meet over NCCL, or the CPU, then over gloo.
+All hold the same weights: they take rows of the same batch, average their gradients, and make the
+same step.
 """
 
 from __future__ import annotations
@@ -23,16 +24,20 @@ from trawl.errors import RequestError, TrawlError
 _PATIENCE = timedelta(days=1)
 """How long processes wait for the first one, which may shrink a large set of images meanwhile."""
 
+_CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Share:
     """One of `size` processes that train together, counted by `rank` from 0; the first one saves.
 
-    A share of several is used only between joining the others and leaving them.
+    `device` is where the process computes, and where all tensors that it shares lie. A share of
+    several is used only between joining the others and leaving them.
     """
 
     rank: int = 0
     size: int = 1
+    device: torch.device = _CPU
 
     @property
     def first(self) -> bool:
@@ -64,33 +69,58 @@ class Share:
     def wait(self) -> None:
         """Return when all processes have come here."""
         if self.size > 1:
-            distributed.barrier()
+            own = [self.device.index] if self.device.type == "cuda" else None
+            distributed.barrier(device_ids=own)
 
 
 ALONE = Share()
 
 
+def device_kind(asked: str) -> str:
+    """Return "cuda" or "cpu" for what was asked: one of them, or "auto", a GPU where there is one.
+
+    RequestError for another word, and where a GPU is asked for that is not there.
+    """
+    if asked not in ("auto", "cpu", "cuda"):
+        raise RequestError(f"--device {asked}: not known; choose auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if asked == "cuda" and not available:
+        raise RequestError("--device cuda: torch finds no GPU here; choose cpu or auto")
+    return "cuda" if available and asked != "cpu" else "cpu"
+
+
 @contextmanager
-def joined() -> Iterator[Share]:
-    """Join the other processes that torchrun's environment tells of; without it, be alone."""
+def joined(kind: str = "cpu") -> Iterator[Share]:
+    """Join the other processes that torchrun's environment tells of; without it, be alone.
+
+    kind: "cpu", or "cuda" for the GPU with the number of the process on its machine.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
+    device = _device(kind, int(os.environ.get("LOCAL_RANK", "0")))
     if size == 1:
-        yield ALONE
+        yield Share(device=device)
         return
-    with _joined(int(os.environ["RANK"]), size, "env://") as share:
+    with _joined(int(os.environ["RANK"]), size, "env://", device) as share:
         yield share
 
 
-def start(count: int, work: Callable[[Share], Any]) -> None:
+def start(count: int, work: Callable[[Share], Any], kind: str = "cpu") -> None:
     """Do `work`, which must travel by pickle, in `count` new processes of this machine.
 
-    An error of a process ends the others and is raised here; they die with this process.
+    An error of a process ends the others and is raised here; they die with this process. With the
+    kind "cuda" each has a GPU; RequestError where there are fewer.
     """
+    if kind == "cuda" and count > torch.cuda.device_count():
+        raise RequestError(
+            f"--processes {count}: this machine has {torch.cuda.device_count()} GPUs; give fewer, "
+            "or --device cpu"
+        )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RequestError("--processes: torchrun has started them already; leave the option out")
     errors = torch.multiprocessing.get_context("spawn").SimpleQueue()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (count, f"file://{folder}/store", torch.get_num_threads(), work, errors)
+        address = f"file://{folder}/store"
+        arguments = (count, address, kind, torch.get_num_threads(), work, errors)
         try:
             spawn(_process, arguments, nprocs=count)
         except ProcessException as error:
@@ -100,24 +130,46 @@ def start(count: int, work: Callable[[Share], Any]) -> None:
 
 
 def _process(
-    rank: int, size: int, address: str, threads: int, work: Callable[[Share], Any], errors: Any
+    rank: int,
+    size: int,
+    address: str,
+    kind: str,
+    threads: int,
+    work: Callable[[Share], Any],
+    errors: Any,
 ) -> None:
     """Be one of the processes; what goes wrong is handed to the one that started them."""
     torch.set_num_threads(threads)
     try:
-        with _joined(rank, size, address) as share:
+        with _joined(rank, size, address, _device(kind, rank)) as share:
             work(share)
     except TrawlError as error:
         errors.put(error)
         raise SystemExit(1) from error
 
 
+def _device(kind: str, local_rank: int) -> torch.device:
+    """Return the device of a process; on a GPU, have torch take the same path every time."""
+    if kind == "cpu":
+        return _CPU
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may take others
+    device = torch.device(kind, local_rank)
+    torch.cuda.set_device(device)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    return device
+
+
 @contextmanager
-def _joined(rank: int, size: int, address: str) -> Iterator[Share]:
+def _joined(rank: int, size: int, address: str, device: torch.device) -> Iterator[Share]:
     distributed.init_process_group(
-        "gloo", init_method=address, rank=rank, world_size=size, timeout=_PATIENCE
+        "nccl" if device.type == "cuda" else "gloo",
+        init_method=address,
+        rank=rank,
+        world_size=size,
+        timeout=_PATIENCE,
     )
     try:
-        yield Share(rank, size)
+        yield Share(rank, size, device)
     finally:
         distributed.destroy_process_group()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torchvision.ops import nms
 
@@ -43,6 +42,6 @@ def propose(
         boxes, kept_scores = boxes[large], scores[image][large]
         boxes = boxes[nms(boxes, kept_scores, rule.overlap)[: rule.after]]
         if not len(boxes):
-            boxes = torch.tensor([[0.0, 0.0, float(width), float(height)]])
+            boxes = boxes.new_tensor([[0.0, 0.0, float(width), float(height)]])
         found.append(boxes)
     return found

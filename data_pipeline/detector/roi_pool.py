@@ -122,7 +122,7 @@ class _Windows:
         self.empty = lengths == 0
         longest = max(1, int(lengths.max()))
         self.levels = longest.bit_length()
-        powers = 2 ** torch.arange(1, self.levels + 1)
+        powers = 2 ** torch.arange(1, self.levels + 1, device=lengths.device)
         self.level = (lengths[..., None] >= powers).sum(dim=2)
         cells = first.long().masked_fill(self.empty, 0)
         self.low = cells * step

@@ -7,6 +7,7 @@ import pickle
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Trainer:
     """The state of a training run: the network, its average, the optimiser and the step.
 
     Of several processes each has one, with its `share`; all hold the same state after every step.
+    Weights are drawn on the CPU and then moved to the share's device.
     """
 
     def __init__(
@@ -60,8 +62,9 @@ class Trainer:
         self.settings, self.share = settings, share
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "detector weights"))
-            self.model = FasterRcnn(config).to(memory_format=torch.channels_last)
-            self.guide = GuideHead(config)
+            model, guide = FasterRcnn(config), GuideHead(config)
+        self.model = model.to(share.device, memory_format=torch.channels_last)
+        self.guide = guide.to(share.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
             _parameter_groups(nn.ModuleList([self.model, self.guide]), settings.weight_decay),
@@ -83,17 +86,18 @@ class Trainer:
         Each process draws its own sampling, and its normalisation sees its own images alone.
         WorkError if the loss of one process is not a number.
         """
-        settings = self.settings
+        settings, device = self.settings, self.share.device
         self._set_mode()
         share = rate_share(self.step, settings)
         for group in self.optimizer.param_groups:
             group["lr"] = group["share"] * settings.learning_rate * share
-        pixels = normalise(batch.pixels).contiguous(memory_format=torch.channels_last)
+        pixels = normalise(batch.pixels.to(device)).contiguous(memory_format=torch.channels_last)
+        truths = [truth.to(device) for truth in batch.truths]
         process = () if self.share.size == 1 else (self.share.rank, self.share.size)
         chance = generator(settings.seed, "detector sampling", self.step, *process)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+        with torch.autocast(device.type, torch.bfloat16) if settings.bfloat16 else nullcontext():
             losses = training_losses(
-                self.model, self.guide, pixels, batch.truths, settings.sampling, chance
+                self.model, self.guide, pixels, truths, settings.sampling, chance
             )
         each = torch.stack(list(losses.values()))
         shared = each.detach().clone()
@@ -143,7 +147,9 @@ class Trainer:
         if not zipfile.is_zipfile(path):
             raise RequestError(f"{path}: not a checkpoint; remove it to start over")
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(
+                path, map_location=self.share.device, weights_only=True
+            )
         except (RuntimeError, pickle.UnpicklingError) as error:
             raise RequestError(f"{path}: not a checkpoint; remove it to start over") from error
         if state["settings"] != self._made_with():
@@ -157,9 +163,13 @@ class Trainer:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _made_with(self) -> str:
-        """Describe all that the weights depend on, and so the number of processes."""
-        made = (self.model.config, self.settings)
-        return repr(made if self.share.size == 1 else (*made, self.share.size))
+        """Describe all that the weights depend on: also the number of processes and the device."""
+        made: tuple[Any, ...] = (self.model.config, self.settings)
+        if self.share.size > 1:
+            made = (*made, self.share.size)
+        if self.share.device.type != "cpu":
+            made = (*made, self.share.device.type)
+        return repr(made)
 
     def _parameters(self) -> list[nn.Parameter]:
         return [*self.model.parameters(), *self.guide.parameters()]
@@ -265,7 +275,8 @@ def train(
 
 def _check_one_step(trainer: Trainer, checkpoint: Path) -> None:
     """Wait until all processes have read the checkpoint; all must stand at the same step."""
-    place = torch.tensor([float(trainer.step), float(trainer.step) ** 2], dtype=torch.float64)
+    step, device = float(trainer.step), trainer.share.device
+    place = torch.tensor([step, step**2], dtype=torch.float64, device=device)
     trainer.share.average([place])
     if place[1] != place[0] ** 2:
         raise RequestError(

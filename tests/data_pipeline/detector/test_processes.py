@@ -26,7 +26,7 @@ from trawl.errors import RequestError, WorkError
 _SETTINGS = TrainingSettings(steps=4, batch=4, frozen_share=0.5, mosaic_share=0.5)
 
 # Every anchor and region enters, of frozen statistics: no draw, and no image sees another.
-_WHOLE = TrainingSettings(
+WHOLE = TrainingSettings(
     steps=3,
     batch=2,
     frozen_share=1.0,
@@ -35,7 +35,7 @@ _WHOLE = TrainingSettings(
 )
 
 
-def _state(trainer: Trainer) -> dict[str, Tensor]:
+def state_of(trainer: Trainer) -> dict[str, Tensor]:
     """All that must be the same in every process."""
     average = {f"average {name}": value for name, value in trainer.average.items()}
     return {**trainer.model.state_dict(), **trainer.guide.state_dict(), **average}
@@ -64,7 +64,7 @@ def _train(folder: Path, name: str, killed: int, share: Share) -> None:
     place = folder / f"{name}.checkpoint"
     source = PaintedExamples(6)
     train(trainer, source, place, workers=0, checkpoint_seconds=0.0, report=report)
-    torch.save(_state(trainer), folder / f"{name}-{share.rank}.pt")
+    torch.save(state_of(trainer), folder / f"{name}-{share.rank}.pt")
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_processes_end_with_equal_weights_also_after_a_kill(tmp_path: Path) -> N
         train(alone, PaintedExamples(6), tmp_path / "whole.checkpoint", workers=0)
 
 
-def _two_images() -> TrainingBatch:
+def two_images() -> TrainingBatch:
     """Two images whose objects lie at the same places, so that both count alike in the losses."""
     examples = [PaintedExamples(2)[index] for index in range(2)]
     truths = [
@@ -101,11 +101,11 @@ def _two_images() -> TrainingBatch:
 
 def _learn(folder: Path, share: Share) -> None:
     """Take the steps on the process's rows of the two images."""
-    trainer, whole = Trainer(TINY, _WHOLE, share), _two_images()
+    trainer, whole = Trainer(TINY, WHOLE, share), two_images()
     rows = share.rows(len(whole.truths))
     batch = TrainingBatch(whole.pixels[rows], whole.truths[rows])
-    losses = [trainer.learn(batch) for _ in range(_WHOLE.steps)]
-    torch.save((losses, _state(trainer)), folder / f"{share.size}-{share.rank}.pt")
+    losses = [trainer.learn(batch) for _ in range(WHOLE.steps)]
+    torch.save((losses, state_of(trainer)), folder / f"{share.size}-{share.rank}.pt")
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_processes_learn_what_one_learns_from_the_whole_batch(tmp_path: Path) ->
         losses, state = torch.load(tmp_path / f"2-{rank}.pt")
         for step, named in enumerate(expected_losses):
             assert losses[step] == pytest.approx(named, rel=1e-3, abs=1e-4)
-        before = _state(Trainer(TINY, _WHOLE))
+        before = state_of(Trainer(TINY, WHOLE))
         moved = torch.cat([(expected[n] - before[n]).flatten().float() for n in expected])
         apart = torch.cat([(expected[n] - state[n]).flatten().float() for n in expected])
         assert float(apart.norm()) < 1e-3 * float(moved.norm())
