@@ -1,10 +1,11 @@
 """The banded search groups exactly as comparing every two does."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.steps.near_duplicates import Groups, group, group_plainly
+from data_pipeline.steps.near_duplicates import Joined, group, group_plainly, linked, masks
 from trawl import chance
 
 HASH = st.integers(0, 2**64 - 1)
@@ -39,8 +40,24 @@ def test_many_equal_hashes_cost_little() -> None:
     assert group([7] * 50_000 + [2**40], 6) == [0] * 50_001
 
 
-def test_groups_join_by_chains() -> None:
-    groups = Groups(6)
+def test_numbers_join_by_chains() -> None:
+    joined = Joined(6)
     for one, other in ((4, 3), (1, 4), (5, 5)):
-        groups.join(one, other)
-    assert [groups.of(number) for number in range(6)] == [0, 1, 2, 1, 1, 5]
+        joined.add(np.array([one]), np.array([other]))
+    joined.settle()
+    assert joined.labels.tolist() == [0, 1, 2, 1, 1, 5]
+
+
+@pytest.mark.parametrize(("bits", "untouched"), [(0, 1), (3, 2), (6, 1), (6, 3), (8, 2), (12, 1)])
+def test_the_masks_together_miss_no_link(bits: int, untouched: int) -> None:
+    draw = chance.generator("masks", bits, untouched)
+    values = draw.integers(0, 2**63, 60, dtype=np.uint64)
+    flips = [sum(1 << int(p) for p in draw.choice(64, bits, replace=False)) for _ in values]
+    values = np.unique(np.concatenate([values, values ^ np.array(flips, dtype=np.uint64)]))
+    joined = Joined(len(values))
+    for mask in masks(bits, untouched):
+        labels = linked(values, bits, fixed=mask)
+        joined.add(np.arange(len(values)), labels)
+    joined.settle()
+    assert joined.labels.tolist() == group(values.tolist(), bits)
+    assert joined.labels.tolist() == group_plainly(values.tolist(), bits)
