@@ -68,9 +68,9 @@ def s3_settings() -> Iterator[dict[str, str]]:
 @pytest.fixture
 def s3(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of the bucket of a running S3 server, with this process set up as its client."""
-    import s3fs
+    from trawl.object_store import S3
 
     for name, value in s3_settings.items():
         monkeypatch.setenv(name, value)
-    s3fs.S3FileSystem.clear_instance_cache()
+    S3.clear_instance_cache()
     return "s3://trawl"

@@ -2,6 +2,7 @@
 
 A URI is a local path or anything that fsspec opens, `s3://bucket/key` first of all. Credentials and
 endpoint of S3 come from the usual AWS settings (`AWS_ENDPOINT_URL` for a server of one's own).
+Faults of S3 that may pass are waited out: see trawl.object_store.
 """
 
 import contextlib
@@ -39,11 +40,20 @@ def _remote(uri: str | Path) -> tuple[Any, str]:
     import fsspec
 
     scheme = str(uri).split("://", 1)[0]
-    options = {"use_listings_cache": False} if scheme in ("s3", "s3a") else {}
+    if scheme in ("s3", "s3a"):
+        return _s3(), str(uri).removeprefix(f"{scheme}://").rstrip("/")
     try:
-        return fsspec.core.url_to_fs(str(uri), **options)
+        return fsspec.core.url_to_fs(str(uri))
     except (ValueError, ImportError) as error:
         raise RequestError(f"{uri}: no storage for {scheme}:// ({error})") from error
+
+
+def _s3() -> Any:
+    """Return the client of S3; there is one for each endpoint, process and thread."""
+    from trawl.object_store import S3
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
+    return S3(use_listings_cache=False, endpoint_url=endpoint)
 
 
 def exists(uri: str | Path) -> bool:
@@ -192,6 +202,8 @@ def create_exclusive(uri: str | Path, data: bytes) -> bool:
 def _create_exclusive_remote(uri: str | Path, data: bytes) -> bool:
     """Put an object on the condition that there is none under its name yet."""
     system, path = _remote(uri)
+    if hasattr(system, "create"):
+        return bool(system.create(path, data))
     try:
         system.pipe_file(path, data, mode="create")
     except OSError:  # servers differ in the error: FileExistsError, or a bare OSError
