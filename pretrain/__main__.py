@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from pretrain.exit_codes import ExitCode
-from pretrain.local_launch import Ending, leave_ending
+from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.ranks import die_with_parent
 from trawl.errors import TrawlError
 
@@ -51,8 +51,11 @@ def main(arguments: list[str] | None = None) -> int:
             "the traceback is in the run's logs",
         )
     leave_ending(rank, ending)
-    if ending.message and "TRAWL_ENDINGS" not in os.environ:
-        print(f"trawl: {ending.message}", file=sys.stderr)
+    if ending.message and not endings_are_read():
+        print(f"trawl: {ending.message}", file=sys.stderr, flush=True)
+    if ending.code == ExitCode.PREEMPTED:
+        # Python would wait for its threads, and one of them may hang in a read.
+        os._exit(ending.code)
     return ending.code
 
 

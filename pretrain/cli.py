@@ -58,7 +58,7 @@ def run(
 
     # Read here too, so that a wrong recipe is told before any rank is started.
     recipe = locate(recipe)
-    recipes.load(recipe, PretrainRecipe, overrides or [])
+    read = recipes.load(recipe, PretrainRecipe, overrides or [])
     arguments = ["run", recipe, "--resume", resume]
     arguments += ["--stage", stage] if stage else []
     arguments += ["--work", str(work)] if work else []
@@ -69,7 +69,7 @@ def run(
         raise typer.Exit(main(arguments))
     from pretrain.local_launch import launch
 
-    ending = launch(arguments, processes or _devices())
+    ending = launch(arguments, processes or _devices(), read.checkpoint.grace_seconds)
     if ending.message:
         print(f"trawl: {ending.message}", file=sys.stderr)
     raise typer.Exit(ending.code)
@@ -145,20 +145,26 @@ def _checkpoint() -> None:
 )
 def publish(
     source: Annotated[str, typer.Argument(help="A published stage: its folder.")],
-    target: Annotated[str, typer.Argument(help="Where to: a local folder or s3:// URI.")],
+    target: Annotated[str, typer.Argument(help="Folder of its releases: local, or s3:// URI.")],
 ) -> None:
-    """Copy a release to another place, manifest last; a release that is there never changes."""
-    from pretrain.checkpoints.publish import publish as publish_release
+    """Copy a release to a folder of releases, under its hash, and number it as the latest there.
 
-    content = publish_release(source, target)
-    print(f"{target}  {content['sha256']}")
+    The manifest goes last, and what lies there never changes. A release that is there already keeps
+    its number: `latest` moves forward only.
+    """
+    from pretrain.checkpoints import shelf
+
+    content, pointer = shelf.put(source, target)
+    print(f"{target}/{shelf.address(content['sha256'])}  number {pointer.number}")
 
 
 @checkpoint.command(
     epilog="Example: trawl checkpoint pull s3://bucket/releases/r/in-domain ./model"
 )
 def pull(
-    source: Annotated[str, typer.Argument(help="The release: a folder or s3:// URI.")],
+    source: Annotated[
+        str, typer.Argument(help="A release, or a folder of releases: the latest, or FOLDER@3.")
+    ],
     target: Annotated[Path, typer.Argument(help="The local folder that it becomes.")],
 ) -> None:
     """Fetch a release, each file checked against its SHA-256; go on where a killed pull ended."""
@@ -171,12 +177,26 @@ def pull(
 @checkpoint.command(epilog="Example: trawl checkpoint verify ./model")
 def verify(
     uri: Annotated[str, typer.Argument(help="A release or a training checkpoint.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Fail too when an ancestor or corpus is not at hand.")
+    ] = False,
 ) -> None:
-    """Check every file against the manifest."""
+    """Check every file against the manifest, then walk back through parents to the corpora."""
+    from pretrain.checkpoints import ancestry
     from pretrain.checkpoints.pull import verify as verify_release
+    from pretrain.checkpoints.shelf import resolve
+    from trawl.errors import WorkError
 
     content = verify_release(uri)
     print(f"{uri}: whole, {len(content['files'])} files, {content['sha256']}")
+    wrong = []
+    for link in ancestry.walk(resolve(uri)):
+        state = link.problem or (f"as named, at {link.uri}" if link.uri else "not at hand")
+        print(f"{link.kind:<7} {link.name}  {link.sha256[:12]}: {state}")
+        if link.problem or (everything and link.uri is None):
+            wrong.append(f"{link.kind} {link.name}: {state}")
+    if wrong:
+        raise WorkError(f"{uri}: its lineage is broken: {wrong[0]}")
 
 
 @checkpoint.command(
@@ -260,7 +280,7 @@ def export_original(
 def list_all(
     uri: Annotated[str, typer.Argument(help="A folder of releases, or a run.")],
 ) -> None:
-    """List the releases and training checkpoints at and below a place."""
+    """List the releases and training checkpoints at and below a place; a star marks the latest."""
     from pretrain.checkpoints.catalogue import entries
     from trawl.errors import RequestError
 
@@ -270,7 +290,7 @@ def list_all(
     for entry in found:
         print(
             f"{entry.kind:<11} {entry.stage:<16} step {entry.step:>8}  "
-            f"{entry.bytes / 1e6:9.1f} MB  {entry.sha256[:12]}  {entry.uri}"
+            f"{entry.bytes / 1e6:9.1f} MB  {entry.sha256[:12]}  {entry.number:>4}  {entry.uri}"
         )
 
 

@@ -13,6 +13,7 @@ from data_pipeline.corpus.reader import Corpus
 from pretrain.batches.order import SampleOrder
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
 from pretrain.checkpoints.pull import verify
+from pretrain.checkpoints.shelf import resolve
 from pretrain.models.bert_initialisation import initialise_from_bert
 from pretrain.models.families import Batches, family, family_of
 from pretrain.models.loading import load_pretrained
@@ -96,6 +97,7 @@ def _new(recipe: PretrainRecipe, words: int) -> tuple[PreTrainedModel, dict[str,
 
 def _from_release(source: str, run: RunFolder) -> tuple[PreTrainedModel, dict[str, str]]:
     """Load the model of the release at the URI `source`, verified, and say what it is."""
+    source = resolve(source)
     content = verify(source)
     folder = Path(source)
     if storage.is_remote(source):

@@ -6,25 +6,34 @@ from typing import Any
 import torch
 from torch import nn
 
-from pretrain import optimizers, presets
+from pretrain import layer_options, optimizers, presets
 from pretrain.ranks import Ranks
 from pretrain.recipe import StageRecipe
 from trawl.errors import RequestError
 
 
-def start(model: nn.Module, stage: StageRecipe, micro_batch: int, ranks: Ranks) -> Any:
+def start(
+    model: nn.Module, stage: StageRecipe, micro_batch: int, ranks: Ranks, universal: bool = False
+) -> Any:
     """Return DeepSpeed's engine around `model` for `stage`, with a client optimizer.
 
-    The model is moved to the rank's device. Raises RequestError if DeepSpeed refuses the preset.
+    The model is moved to the rank's device. `universal` says that a checkpoint in universal form
+    will be loaded. Raises RequestError if DeepSpeed refuses the preset.
     """
     import deepspeed
 
     accumulation = stage.batch.samples // (micro_batch * ranks.size)
     config = presets.configuration(stage, micro_batch, accumulation)
+    if universal:
+        config["checkpoint"] = {"load_universal": True}
     model.to(ranks.device)
     if stage.precision == "bf16":
         model.to(torch.bfloat16)
     _stretch_scalars(model)
+    if stage.activation_checkpointing:
+        layer_options.recompute(model)
+    if stage.compile:
+        layer_options.compile_each(model)
     try:
         engine, _, _, _ = deepspeed.initialize(
             model=model, optimizer=optimizers.build(model, stage.optimizer), config=config

@@ -8,6 +8,7 @@ from typing import Any
 from data_pipeline.corpus.reader import Corpus
 from pretrain.batches.tokenise import load_tokenizer
 from pretrain.checkpoints.pull import pull, verify
+from pretrain.checkpoints.shelf import resolve as newest_release
 from pretrain.models.loading import load_pretrained
 from pretrain.recipe import PretrainRecipe
 from pretrain.tasks.retrieval import evaluate_retrieval
@@ -39,6 +40,7 @@ def retrieval_scores(release: str, corpus: str, count: int) -> dict[str, Any]:
 
     A release in an object store is pulled into the cache first. Raises WorkError if it is damaged.
     """
+    release = newest_release(release)
     folder = Path(release)
     if storage.is_remote(release):
         cache = Path(os.environ.get("TRAWL_CACHE") or Path.home() / ".cache" / "trawl")

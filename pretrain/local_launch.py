@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import signal
 import tempfile
@@ -13,8 +14,6 @@ from pretrain.exit_codes import ExitCode, worst
 
 # Each rank leaves a file here that says how it ended: torchrun itself only knows that one failed.
 _ENDINGS = "TRAWL_ENDINGS"
-# A rank that was told to stop may take this long to save; then it is killed.
-_GRACE_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -35,9 +34,15 @@ def leave_ending(rank: int, ending: Ending) -> None:
         )
 
 
-def launch(arguments: list[str], processes: int) -> Ending:
+def endings_are_read() -> bool:
+    """Say whether a launcher of ours will tell the user how this rank ended."""
+    return _ENDINGS in os.environ
+
+
+def launch(arguments: list[str], processes: int, grace_seconds: float) -> Ending:
     """Run `python -m pretrain ARGUMENTS` in `processes` ranks and wait for them.
 
+    A rank that was told to stop may take `grace_seconds` to save; then it is killed.
     The rendezvous takes a free port. SIGTERM and SIGINT go on to the ranks, which save; when this
     process dies otherwise, the ranks die with it.
     """
@@ -53,7 +58,7 @@ def launch(arguments: list[str], processes: int) -> Ending:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
     os.environ["TRAWL_LAUNCHER"] = str(os.getpid())
     options = ["--standalone", "--nproc-per-node", str(processes)]
-    options += ["--shutdown-timeout", str(_GRACE_SECONDS)]
+    options += ["--shutdown-timeout", str(math.ceil(grace_seconds))]
     with tempfile.TemporaryDirectory(prefix="trawl-ranks-") as folder:
         os.environ[_ENDINGS] = folder
         stopped, exits = False, dict.fromkeys(range(processes), 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One line of metrics.jsonl. All but the last three fields are the same on every repetition."""
+    """One line of metrics.jsonl. Up to `grad_norm`, all is the same on every repetition."""
 
     stage: str
     step: int
@@ -25,6 +25,8 @@ class StepMetrics:
     samples_per_second: float
     data_wait: float
     """Share of the step's time in which rank 0 waited for data."""
+    storage_retries: int = 0
+    """Requests to object stores that had to be made again, by all ranks since they began."""
 
 
 class MetricsLog:

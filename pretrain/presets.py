@@ -46,6 +46,27 @@ KNOWN = frozenset(
     }
 )
 
+# What leftover keys of older configurations mean to DeepSpeed 0.19, which has taken them out.
+REMOVED = {
+    "amp": "it has no apex any more; set the recipe's precision to bf16",
+    "compression_training": "quantisation and pruning are gone",
+    "curriculum_learning": "the old curriculum is gone; make it stages of the recipe",
+    "eigenvalue": "it served the quantisation that is gone",
+    "elasticity": "a run goes on with any count of ranks that divides batch.samples without it",
+    "graph_harvesting": "CUDA graphs are no longer taken",
+    "nebula": "checkpoints are written behind the training without it",
+    "progressive_layer_drop": "layers are no longer dropped",
+    "quantize_training": "quantisation is gone",
+    "sparse_attention": "its kernels are gone",
+    "sparse_gradients": "embeddings' gradients are dense",
+}
+_REMOVED_ZERO = {
+    "mics_shard_size": "MiCS is gone; zero_hpz_partition_size divides within a machine",
+    "mics_hierarchical_params_gather": "MiCS is gone",
+    "zeropp_loco_param": "LoCo is gone",
+    "elastic_checkpoint": "ignored by ZeRO 3; a run goes on with another count of ranks without it",
+}
+
 
 def read(name: str) -> tuple[dict[str, Any], str]:
     """Return the preset called `name` or lying at the path `name`, and how to call it in errors.
@@ -76,6 +97,8 @@ def _check(content: dict[str, Any], source: str) -> None:
             raise RequestError(
                 f"{source}: key {key} is filled in from the recipe's {GENERATED[key]}; take it out"
             )
+        if key in REMOVED:
+            raise RequestError(f"{source}: key {key}: DeepSpeed 0.19 took it out: {REMOVED[key]}")
         if key not in KNOWN:
             raise RequestError(f"{source}: unknown key {key}; {_nearest(key, KNOWN)}")
     zero = content.get("zero_optimization", {})
@@ -86,6 +109,11 @@ def _check(content: dict[str, Any], source: str) -> None:
     fields = DeepSpeedZeroConfig.model_fields
     known = set(fields) | {field.alias for field in fields.values() if field.alias}
     for key in zero:
+        if key in _REMOVED_ZERO:
+            raise RequestError(
+                f"{source}: key zero_optimization.{key}: DeepSpeed 0.19 took it out: "
+                f"{_REMOVED_ZERO[key]}"
+            )
         if key not in known:
             raise RequestError(
                 f"{source}: unknown key zero_optimization.{key}; {_nearest(key, known)}"
@@ -108,6 +136,11 @@ def configuration(stage: StageRecipe, micro_batch: int, accumulation: int) -> di
         raise RequestError(
             f"stage {stage.name}: optimizer.clip_each needs whole parameters, which ZeRO of "
             f"{source} cuts and joins; set deepspeed to zero0 or clip_each to 0"
+        )
+    if stage.compile and zero_stage(stage.deepspeed) == 3:
+        raise RequestError(
+            f"stage {stage.name}: compile does not go with ZeRO 3 of {source}, whose hooks gather "
+            "each layer's parameters; set deepspeed to zero1 or zero2, or compile to false"
         )
     vouched = {"zero_allow_untested_optimizer": True} if stage.optimizer.name != "adamw" else {}
     return {

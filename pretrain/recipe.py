@@ -181,9 +181,15 @@ class StageRecipe(Recipe):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     """The optimizer and its schedule."""
     deepspeed: str = "zero1"
-    """A preset of `deepspeed_configs/` (zero0 to zero3) or the path of a JSON file."""
+    """A preset of `deepspeed_configs/` (zero0 to zero3, some with -offload or -bf16) or the path of
+    a JSON file."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Number format of weights and activations."""
+    activation_checkpointing: bool = False
+    """Keep the inputs of each layer alone and compute the rest anew in the backward pass: the same
+    numbers in much less memory, for about a third more arithmetic."""
+    compile: bool = False
+    """Compile each layer with torch.compile; ZeRO 0 to 2."""
 
 
 class CheckpointRecipe(Recipe):
@@ -194,7 +200,12 @@ class CheckpointRecipe(Recipe):
     every_steps: int = Field(default=1000, ge=1)
     """Steps between two checkpoints; the last step of a stage always makes one."""
     keep_last: int = Field(default=3, ge=1)
-    """Checkpoints kept of a stage."""
+    """Checkpoints kept of a stage, the newest ones."""
+    keep_every: int | None = Field(default=None, ge=1)
+    """Checkpoints after a multiple of this many steps are kept too; nothing: none of them."""
+    grace_seconds: float = Field(default=600.0, gt=0)
+    """Time from SIGTERM to the kill by whoever sent it. A run that cannot save within it ends in
+    time all the same, with the checkpoint before."""
 
 
 class PublishRecipe(Recipe):

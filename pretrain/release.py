@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain import metrics, presets, probe
+from pretrain import layer_options, metrics, presets, probe
 from pretrain.checkpoints import manifest
 from pretrain.checkpoints.card import card
 from pretrain.checkpoints.lineage import code_version
@@ -44,6 +44,7 @@ def make(
     """
     folder = run.published(stage.name)
     aside = folder.with_name(f".{stage.name}.part")
+    layer_options.plain(engine.module)
     model = _whole(engine.module, stage, ranks)
     if ranks.first:
         shutil.rmtree(aside, ignore_errors=True)

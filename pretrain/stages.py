@@ -4,22 +4,25 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pretrain import construction, engine, metrics, objectives, release
-from pretrain.checkpoints import lineage, manifest, resume
+from pretrain import construction, engine, metrics, objectives, presets, release
+from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
-from pretrain.checkpoints.save import Saver
-from pretrain.exit_codes import PreemptionError
+from pretrain.checkpoints.save import Saver, Written
+from pretrain.exit_codes import ExitCode, PreemptionError
 from pretrain.feeding import Feed, micro_batch_size
+from pretrain.local_launch import Ending, endings_are_read, leave_ending
+from pretrain.obedience import ObedientFeed
 from pretrain.ranks import Ranks, join, leave
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
 from pretrain.run_log import open_log
-from pretrain.stopping import StopSignal
+from pretrain.stopping import Budget, StopSignal
 from pretrain.trainer import Trainer
 from trawl import progress, storage
 from trawl import recipe as recipes
@@ -48,6 +51,10 @@ class Run:
     options: Options
     folder: RunFolder
     ranks: Ranks
+    behind: Ranks
+    """The same ranks, as the threads speak that write checkpoints."""
+    line: Ranks
+    """The same ranks, as they agree before each step."""
     stop: StopSignal
 
     def event(self, kind: str, **fields: Any) -> None:
@@ -66,10 +73,10 @@ def run(options: Options) -> None:
     recipe = recipes.load(options.recipe, PretrainRecipe, options.overrides)
     wanted = _wanted(recipe, options)
     folder = RunFolder(recipe.checkpoint.uri, options.work)
-    stop = StopSignal()
+    stop = StopSignal(partial(_leave_at_once, folder), recipe.checkpoint.grace_seconds)
     engine.be_deterministic()
     ranks = join()
-    this = Run(recipe, options, folder, ranks, stop)
+    this = Run(recipe, options, folder, ranks, ranks.apart(), ranks.apart(), stop)
     lock = folder.lock() if ranks.first else -1
     try:
         if ranks.first:
@@ -83,10 +90,30 @@ def run(options: Options) -> None:
     except TrawlError as error:
         this.event("run-stopped", code=int(error.exit_code), message=str(error))
         raise
+    except Exception as error:
+        if not stop.came:
+            raise
+        _LOG.exception("after the signal to stop")
+        raise PreemptionError(
+            "told to stop, and the other ranks left first; the run goes on from the last checkpoint"
+        ) from error
     finally:
+        stop.close()
         leave()
         if lock >= 0:
             os.close(lock)
+
+
+def _leave_at_once(folder: RunFolder, reason: str) -> None:
+    """End this process as preempted, whatever its main thread does."""
+    rank = int(os.environ.get("RANK", "0"))
+    if rank == 0 and folder.events.parent.exists():
+        with EventLog(folder.events) as log:
+            log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)
+    leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
+    if rank == 0 and not endings_are_read():
+        print(f"trawl: {reason}", file=sys.stderr, flush=True)
+    os._exit(ExitCode.PREEMPTED)
 
 
 def _go(run: Run, wanted: list[StageRecipe]) -> None:
@@ -143,58 +170,90 @@ def _stage(run: Run, stage: StageRecipe) -> None:
         _train_and_publish(run, stage)
     target = run.recipe.publish_uri(stage)
     if target is not None and run.ranks.first:
-        publish(published, target)
+        content, pointer = shelf.put(str(published), target)
+        place = f"{target}/{shelf.address(content['sha256'])}"
+        run.event("stage-released", stage=stage.name, uri=place, number=pointer.number)
     run.ranks.barrier()
 
 
 def _train_and_publish(run: Run, stage: StageRecipe) -> None:
     parts = construction.build(run.recipe, stage, run.folder, run.ranks)
     micro_batch = micro_batch_size(stage, run.ranks.size, parts.longest_sample)
-    wrapped = engine.start(parts.model, stage, micro_batch, run.ranks)
-    start = _resume(run, stage, wrapped)
+    checkpoint = _asked_for(run, stage) or _newest(run, stage)
+    wrapped, start = _start(run, stage, parts, micro_batch, checkpoint)
     facts = lineage.facts(run.recipe, stage)
-    saver = Saver(run.folder, stage.name, run.ranks, run.recipe.checkpoint.keep_last, facts)
     feed = Feed(parts.order, parts.maker, stage.batch.samples, micro_batch, run.ranks)
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
-    with _recorded(run, stage, start) as record:
+
+    budget = Budget(run.stop.usable_seconds, partial(_say, run))
+
+    def written(made: Written) -> None:
+        times = {"paused": round(made.paused, 3), "seconds": round(made.seconds, 3)}
+        place = {"stage": stage.name, "step": made.step, "folder": str(made.folder)}
+        run.event("checkpoint", **place, **times)
+        budget.saved(made.seconds)
+
+    saver = Saver(run.folder, stage.name, run.behind, run.recipe.checkpoint, facts, written)
+    with _recorded(run, stage, start) as record, saver:
 
         def save(step: int) -> None:
             record.sync()
-            folder = saver.save(wrapped, step)
-            run.event("checkpoint", stage=stage.name, step=step, folder=str(folder))
+            saver.save(wrapped, step)
+
+        obedient = ObedientFeed(feed, stage.name, run.line, run.stop, save)
+
+        def note(step: metrics.StepMetrics) -> None:
+            run.stop.training = True
+            budget.step(step.seconds)
+            record.write(replace(step, storage_retries=obedient.retries))
 
         trainer = Trainer(
             seed=run.recipe.seed,
             stage=stage,
             engine=wrapped,
-            feed=feed,
+            feed=obedient,
             compute_losses=objectives.compute,
             ranks=run.ranks,
             stop=run.stop,
-            record=record.write,
+            record=note,
             save=save,
             every_steps=run.recipe.checkpoint.every_steps,
         )
         trainer.train(start)
+    run.stop.training = False
     content = release.make(run.recipe, stage, run.folder, run.ranks, wrapped, parts, facts)
     run.event("stage-published", stage=stage.name, manifest_sha256=content["sha256"])
     wrapped.destroy()
-    if any(run.ranks.gather(run.stop.came)) and stage is not run.recipe.stages[-1]:
-        raise PreemptionError(f"told to stop; stage {stage.name} is published")
 
 
-def _resume(run: Run, stage: StageRecipe, wrapped: Any) -> int:
-    """Load the checkpoint to go on from, if any, and return the count of steps done."""
-    checkpoint = _asked_for(run, stage) or _newest(run, stage)
+def _start(
+    run: Run,
+    stage: StageRecipe,
+    parts: construction.Parts,
+    micro_batch: int,
+    checkpoint: resume.Checkpoint | None,
+) -> tuple[Any, int]:
+    """Return the engine, as `checkpoint` left it if there is one, and the steps that are done."""
     if checkpoint is None:
         _cut_metrics(run, stage, 0)
-        return 0
+        return engine.start(parts.model, stage, micro_batch, run.ranks), 0
     lineage.refuse_changes(checkpoint.manifest, run.recipe, stage)
-    resume.load(wrapped, checkpoint, run.ranks)
+    with ExitStack() as stack:
+        converted = None
+        if resize.needed(checkpoint, presets.zero_stage(stage.deepspeed), run.ranks):
+            converted = stack.enter_context(resize.universal(checkpoint, run.folder, run.ranks))
+        wrapped = engine.start(parts.model, stage, micro_batch, run.ranks, converted is not None)
+        resume.load(wrapped, checkpoint, run.ranks, converted)
     _cut_metrics(run, stage, checkpoint.step)
-    folder = str(checkpoint.folder)
-    run.event("resumed", stage=stage.name, step=checkpoint.step, folder=folder)
-    return checkpoint.step
+    run.event(
+        "resumed",
+        stage=stage.name,
+        step=checkpoint.step,
+        folder=str(checkpoint.folder),
+        ranks=run.ranks.size,
+        ranks_before=checkpoint.world_size,
+    )
+    return wrapped, checkpoint.step
 
 
 def _asked_for(run: Run, stage: StageRecipe) -> resume.Checkpoint | None:

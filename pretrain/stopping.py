@@ -1,18 +1,87 @@
-"""The wish to stop: a signal sets a flag that the training loop looks at between two steps."""
+"""The wish to stop: what a signal leads to in each phase of a run.
+
+While a stage trains, all ranks agree between two steps, save, and end. In all other phases (start,
+compilation, evaluation, publishing) nothing would be lost, so each rank ends at once, whatever its
+main thread is in. And whatever it waits for, no rank outlives its grace.
+"""
 
 import signal
+import threading
+import time
+from collections.abc import Callable
 from types import FrameType
+
+# Kept of the grace for the end itself.
+_MARGIN = 0.1
+_MOST_MARGIN_SECONDS = 5.0
+_LOOK_SECONDS = 0.1
 
 
 class StopSignal:
-    """Remembers that SIGTERM or SIGINT came; a second one ends the process as it would have."""
+    """Remembers that SIGTERM or SIGINT came; a second one ends the process as it would have.
 
-    def __init__(self) -> None:
+    `leave` is called in another thread, with the reason, to end the process.
+    """
+
+    def __init__(self, leave: Callable[[str], None], grace_seconds: float = 600.0) -> None:
         self.came = False
+        self.training = False
+        """Whether steps may have been taken since the last checkpoint was begun."""
+        self._leave = leave
+        self._grace = grace_seconds
+        self._over = threading.Event()
+        self._at = 0.0
         self._before = {
             number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
         }
+        threading.Thread(target=self._watch, name="stop-signal", daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came = True
+        self.came, self._at = True, time.monotonic()
         signal.signal(number, self._before[signal.Signals(number)])
+
+    def close(self) -> None:
+        """Call nobody any more: the run has come to its own end."""
+        self._over.set()
+
+    @property
+    def usable_seconds(self) -> float:
+        """Seconds from the signal in which the work must be done."""
+        return self._grace - min(_MOST_MARGIN_SECONDS, _MARGIN * self._grace)
+
+    def _watch(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            if not self.came:
+                continue
+            if not self.training:
+                return self._leave("told to stop; nothing was unsaved")
+            if time.monotonic() - self._at > self.usable_seconds:
+                return self._leave(
+                    f"told to stop, and {self.usable_seconds:g} s were not enough to end the step "
+                    "and save it; the run goes on from the checkpoint before"
+                )
+        return None
+
+
+class Budget:
+    """Whether a step and a checkpoint, as measured, fit into the grace; says so once if not."""
+
+    def __init__(self, usable_seconds: float, say: Callable[[str], None]) -> None:
+        self._usable, self._say = usable_seconds, say
+        self._step = 0.0
+        self._told = False
+
+    def step(self, seconds: float) -> None:
+        """Take in how long a step took; long ones count for more than short ones."""
+        self._step = max(seconds, 0.9 * self._step)
+
+    def saved(self, seconds: float) -> None:
+        """Take in how long a checkpoint took, from its snapshot to its last byte."""
+        if self._told or self._step + seconds <= self._usable:
+            return
+        self._told = True
+        self._say(
+            f"a step takes {self._step:.1f} s and a checkpoint {seconds:.1f} s, more than the "
+            f"{self._usable:.0f} s that checkpoint.grace_seconds leaves after a SIGTERM: the steps "
+            "since the last checkpoint would be lost; raise it, or lower checkpoint.every_steps"
+        )

@@ -10,8 +10,9 @@ import torch
 
 from pretrain import engine as deepspeed_engine
 from pretrain.exit_codes import NumericsError, PreemptionError
-from pretrain.feeding import Batch, Feed, Portion
+from pretrain.feeding import Batch, Portion
 from pretrain.metrics import StepMetrics
+from pretrain.obedience import Source
 from pretrain.ranks import Ranks
 from pretrain.recipe import StageRecipe
 from pretrain.schedules import learning_rate
@@ -66,14 +67,14 @@ class Trainer:
     seed: int
     stage: StageRecipe
     engine: Any
-    feed: Feed
+    feed: Source
     compute_losses: Losses
     ranks: Ranks
     stop: StopSignal
     record: Callable[[StepMetrics], None]
     """Called on every rank after each step."""
     save: Callable[[int], None]
-    """Called on every rank with the count of steps done; returns when the checkpoint is whole."""
+    """Called on every rank with the count of steps done; the checkpoint is written behind."""
     every_steps: int
 
     def train(self, start: int) -> None:

@@ -1,9 +1,10 @@
 """Listing and showing the releases and checkpoints below a place."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pretrain.checkpoints import manifest
+from pretrain.checkpoints.shelf import pointers, resolve
 from trawl import storage
 from trawl.errors import TrawlError
 
@@ -18,11 +19,14 @@ class Entry:
     step: int
     bytes: int
     sha256: str
+    number: str = ""
+    """Its number on its shelf, with a star if it is the newest there."""
 
 
 def entries(uri: str) -> list[Entry]:
     """Return the releases and checkpoints at and below `uri`, by place."""
     found = []
+    numbers: dict[str, dict[str, str]] = {}
     for path in storage.list_files(uri):
         folder, _, name = path.rpartition("/")
         if name != manifest.NAME:
@@ -33,8 +37,21 @@ def entries(uri: str) -> list[Entry]:
             found.append(Entry(folder, f"damaged ({error})", "", 0, 0, ""))
             continue
         if content.get("format") in ("trawl-release", "trawl-checkpoint"):
-            found.append(_entry(folder, content))
+            entry = _entry(folder, content)
+            shelf = folder.rpartition("/")[0]
+            if shelf not in numbers:
+                numbers[shelf] = _numbers(shelf)
+            found.append(replace(entry, number=numbers[shelf].get(entry.sha256, "")))
     return found
+
+
+def _numbers(shelf: str) -> dict[str, str]:
+    """Return how the releases of a shelf are numbered, by their hashes."""
+    there = pointers(shelf)
+    return {
+        pointer.sha256: f"{pointer.number}{'*' if pointer is there[-1] else ''}"
+        for pointer in there
+    }
 
 
 def _entry(folder: str, content: dict[str, Any]) -> Entry:
@@ -50,6 +67,7 @@ def _entry(folder: str, content: dict[str, Any]) -> Entry:
 
 def description(uri: str) -> str:
     """Return what the manifest of the release or checkpoint at `uri` says, in lines."""
+    uri = resolve(uri)
     content = manifest.read(uri)
     entry = _entry(uri, content)
     lines = [

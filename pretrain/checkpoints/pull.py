@@ -1,23 +1,23 @@
 """Pulling and verifying a release: every file against its checksum, or not at all."""
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from pretrain.checkpoints import manifest
-from pretrain.checkpoints.publish import copy_file
+from pretrain.checkpoints.fetch import fetch
+from pretrain.checkpoints.shelf import resolve
 from trawl import progress, storage
 from trawl.errors import RequestError, WorkError
-
-_STREAMS = 4
 
 
 def verify(uri: str) -> dict[str, Any]:
     """Check every file of the release or checkpoint at `uri` and return its manifest.
 
-    Raises WorkError that names the first file that is damaged, missing or unknown.
+    `uri` may be a shelf of releases: see shelf.resolve. Raises WorkError that names the first file
+    that is damaged, missing or unknown.
     """
+    uri = resolve(uri)
     content = manifest.read(uri)
     also = ("COMPLETE",) if content["format"] == "trawl-checkpoint" else ()
     if problem := manifest.check(uri, content, also):
@@ -28,10 +28,11 @@ def verify(uri: str) -> dict[str, Any]:
 def pull(source: str, target: Path) -> dict[str, Any]:
     """Copy the release at the URI `source` to the local folder `target` and return its manifest.
 
-    The files gather in a folder beside it, which is renamed when all are verified; what an earlier
-    pull has fetched whole is kept. Raises WorkError that names a damaged, missing or unknown file,
-    RequestError if something else lies at `target`.
+    The files gather in a folder beside it, which is renamed when all are verified; the pieces that
+    an earlier pull has fetched are kept. Raises WorkError that names a damaged, missing or unknown
+    file, RequestError if something else lies at `target`.
     """
+    source = resolve(source)
     content = manifest.read(source)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         return _already(target, content, source)
@@ -39,20 +40,8 @@ def pull(source: str, target: Path) -> dict[str, Any]:
     aside = target.with_name(f".{target.name}.pull-{content['sha256'][:16]}")
     aside.mkdir(parents=True, exist_ok=True)
     files: manifest.Files = content["files"]
-    with (
-        progress.leg(f"pull {target.name}", len(files)) as leg,
-        ThreadPoolExecutor(_STREAMS) as pool,
-    ):
-        fetches = [
-            pool.submit(copy_file, storage.join(source, name), str(aside / name), name, entry)
-            for name, entry in files.items()
-        ]
-        for name, fetch in zip(files, fetches, strict=True):
-            try:
-                fetch.result()
-            except RequestError as error:
-                raise WorkError(f"{source}: {name} is missing") from error
-            leg.advance()
+    with progress.leg(f"pull {target.name}", len(files)) as leg:
+        fetch(source, aside, files, leg.advance)
     storage.write_text(aside / manifest.NAME, manifest.text(content))
     if problem := manifest.check(aside, content):
         shutil.rmtree(aside)

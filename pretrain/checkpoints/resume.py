@@ -27,6 +27,11 @@ class Checkpoint:
         """Steps of its stage that were done."""
         return int(self.manifest["step"])
 
+    @property
+    def world_size(self) -> int:
+        """Ranks that saved it."""
+        return int(self.manifest["world_size"])
+
 
 @dataclass(frozen=True)
 class Search:
@@ -78,22 +83,19 @@ def problem_of(folder: Path) -> str | None:
     return manifest.check(folder, content, also=(COMPLETE,))
 
 
-def load(engine: Any, checkpoint: Checkpoint, ranks: Ranks) -> None:
+def load(engine: Any, checkpoint: Checkpoint, ranks: Ranks, converted: Path | None = None) -> None:
     """Load model, optimizer and random number generators from `checkpoint` into `engine`.
 
-    Raises RequestError for another count of ranks and WorkError when DeepSpeed finds nothing:
-    it would go on from scratch without a word.
+    `converted` is its universal form, for another count of ranks. Raises WorkError when DeepSpeed
+    finds nothing: it would go on from scratch without a word.
     """
-    size = checkpoint.manifest["world_size"]
-    if size != ranks.size:
-        raise RequestError(
-            f"{checkpoint.folder}: saved by {size} ranks, this run has {ranks.size}; "
-            f"start it with --processes {size}"
-        )
-    loaded, _ = engine.load_checkpoint(str(checkpoint.folder.parent), tag=checkpoint.folder.name)
+    folder = converted or checkpoint.folder
+    loaded, _ = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     if loaded is None:
-        raise WorkError(f"{checkpoint.folder}: DeepSpeed could not load it")
-    _load_rank_state(checkpoint, ranks)
+        raise WorkError(f"{folder}: DeepSpeed could not load it")
+    # Every pass seeds them anew; their states matter to what a rank drew besides, and to no other.
+    if checkpoint.world_size == ranks.size:
+        _load_rank_state(checkpoint, ranks)
 
 
 def _load_rank_state(checkpoint: Checkpoint, ranks: Ranks) -> None:

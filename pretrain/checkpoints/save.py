@@ -1,21 +1,32 @@
-"""Saving a run: DeepSpeed's files, every rank's state, a manifest, and COMPLETE last."""
+"""Saving a run while it goes on: a snapshot in memory, written, hashed and uploaded behind it.
+
+Each rank writes its own files. They meet, in their background threads, before the manifest is made
+of what all of them wrote, and COMPLETE comes last: killed at any moment, a folder is whole or has
+no COMPLETE, and a later run passes it over.
+"""
 
 import json
 import os
 import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import torch
 
-from pretrain.checkpoints import manifest
+from pretrain.checkpoints import manifest, snapshot
 from pretrain.exit_codes import NodeError
 from pretrain.ranks import Ranks
+from pretrain.recipe import CheckpointRecipe
 from pretrain.run_folder import RunFolder
 from trawl import storage
 
 COMPLETE = "COMPLETE"
+
+T = TypeVar("T")
 
 
 def tag(step: int) -> str:
@@ -24,100 +35,190 @@ def tag(step: int) -> str:
 
 
 @dataclass(frozen=True)
+class Written:
+    """A checkpoint that is whole."""
+
+    step: int
+    folder: Path
+    paused: float
+    """Seconds for which the training stood still: the snapshot, and the wait for the last one."""
+    seconds: float
+    """Seconds from the snapshot's begin to COMPLETE."""
+
+
 class Saver:
-    """Saves checkpoints of one stage of a run; every rank calls it at the same step."""
+    """Saves checkpoints of one stage of a run; every rank calls it at the same step.
 
-    run: RunFolder
-    stage: str
-    ranks: Ranks
-    keep_last: int
-    facts: dict[str, Any]
-    """What the manifest says besides the files: the recipe, the corpora."""
+    `behind` are the ranks as their background threads speak with each other; `facts` is what the
+    manifest says besides the files; `written` is called in the background thread when a checkpoint
+    is whole.
+    """
 
-    def save(self, engine: Any, step: int) -> Path:
-        """Write the checkpoint after `step` steps and return its folder once it is whole.
-
-        Killed at any moment, the folder has no COMPLETE and a later run passes it over. Raises
-        NodeError if the disk does not take it.
-        """
-        folder = self.run.checkpoints(self.stage) / tag(step)
+    def __init__(
+        self,
+        run: RunFolder,
+        stage: str,
+        behind: Ranks,
+        recipe: CheckpointRecipe,
+        facts: dict[str, Any],
+        written: Callable[[Written], None],
+    ) -> None:
+        self._run, self._stage, self._ranks = run, stage, behind
+        self._recipe, self._facts, self._written = recipe, facts, written
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._pending: Future[None] | None = None
         # With an object store each machine has a folder of its own, otherwise all share one.
-        writes_here = self.ranks.first_here if self.run.remote else self.ranks.first
+        self._writes_here = behind.first_here if run.remote else behind.first
+
+    def save(self, engine: Any, step: int) -> None:
+        """Take a snapshot after `step` steps and have it written while the caller goes on.
+
+        Raises NodeError, on all ranks alike, if the checkpoint before could not be written.
+        """
+        began = time.monotonic()
+        self.wait()
+        folder = self._run.checkpoints(self._stage) / tag(step)
+        files = snapshot.take(engine, folder)
+        states = rank_states(self._ranks)
+        paused = time.monotonic() - began
+        self._pending = self._thread.submit(self._write, folder, step, files, states, began, paused)
+
+    def wait(self) -> None:
+        """Return when the last checkpoint is whole; NodeError if it could not be written."""
+        if self._pending is not None:
+            pending, self._pending = self._pending, None
+            pending.result()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a checkpoint is being written."""
+        return self._pending is not None and not self._pending.done()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # The threads wait for each other, not for the ranks' main threads: this comes to an end
+        # even when this rank alone has failed.
         try:
-            if writes_here:
+            self.wait()
+        except (NodeError, RuntimeError):
+            if kind is None:
+                raise
+        finally:
+            self._thread.shutdown()
+
+    def _write(
+        self,
+        folder: Path,
+        step: int,
+        files: dict[Path, Any],
+        states: dict[str, torch.Tensor],
+        began: float,
+        paused: float,
+    ) -> None:
+        """Bring a snapshot to the disk and to the object store; in the background thread."""
+        try:
+            self._together(folder, lambda: self._make_room(folder))
+            described = self._together(folder, lambda: self._own_files(folder, step, files, states))
+        except NodeError:
+            if self._writes_here:
                 discard(folder)
-                folder.mkdir(parents=True)
-            self.ranks.barrier()
-            self._write(engine, folder, step)
-            self.ranks.barrier()
-            described = self._describe(folder) if writes_here else {}
-            files: manifest.Files = {}
-            for part in self.ranks.gather(described):
-                files |= part
-            if writes_here:
-                self._seal(folder, step, files)
+            raise
+        files.clear()
+        all_files: manifest.Files = {}
+        for part in described:
+            all_files |= part
+        self._together(folder, lambda: self._seal(folder, step, all_files))
+        self._forget_old()
+        self._written(Written(step, folder, paused, time.monotonic() - began))
+
+    def _together(self, folder: Path, work: Callable[[], T]) -> list[T]:
+        """Do `work` and return what all ranks' came to; NodeError on all if it failed on one."""
+        result, problem = None, None
+        try:
+            result = work()
         except OSError as error:
-            raise NodeError(f"{folder}: could not be written ({error.strerror})") from error
+            problem = error.strerror or str(error)
+        except NodeError as error:
+            problem = str(error)
         except RuntimeError as error:
             # torch.save's word for a disk that takes no more.
-            if "PytorchStreamWriter" in str(error):
-                raise NodeError(f"{folder}: could not be written; is the disk full?") from error
-            raise
-        self.ranks.barrier()
-        if writes_here:
-            self._forget_old()
-        return folder
+            if "PytorchStreamWriter" not in str(error):
+                raise
+            problem = "is the disk full?"
+        answers = self._ranks.gather((result, problem))
+        for rank, (_, problem) in enumerate(answers):
+            if problem is not None:
+                raise NodeError(f"{folder}: rank {rank} could not write it ({problem})")
+        return [result for result, _ in answers]
 
-    def _write(self, engine: Any, folder: Path, step: int) -> None:
-        client_state = {"universal_checkpoint_info": {"universal_checkpoint_version": 0.4}}
-        # DeepSpeed's own `latest` is written before the other ranks' shards: never asked for.
-        engine.save_checkpoint(
-            str(folder.parent), tag=folder.name, client_state=client_state, save_latest=False
-        )
-        write_rank_state(folder, self.ranks, self.stage, step)
+    def _make_room(self, folder: Path) -> None:
+        if self._writes_here:
+            discard(folder)
+            folder.mkdir(parents=True)
 
-    def _describe(self, folder: Path) -> manifest.Files:
-        """Force every file to the disk, since DeepSpeed does not, and hash it; upload it."""
-        names = sorted(
-            path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
-        )
-        for name in names:
-            with (folder / name).open("rb") as file:
+    def _own_files(
+        self, folder: Path, step: int, files: dict[Path, Any], states: dict[str, torch.Tensor]
+    ) -> manifest.Files:
+        """Write this rank's files, force them to the disk, hash and upload them."""
+        for path, content in files.items():
+            torch.save(content, path)
+        paths = [*files, rank_state(folder, self._ranks.rank)]
+        write_rank_state(paths[-1], states, self._ranks, self._stage, step)
+        for path in paths:
+            with path.open("rb") as file:
                 os.fsync(file.fileno())
-            self.run.push(folder / name)
-        return manifest.describe(folder, names)
+        described = manifest.describe(folder, [path.name for path in paths])
+        for path in paths:
+            self._run.push(path)
+        return described
 
     def _seal(self, folder: Path, step: int, files: manifest.Files) -> None:
+        if not self._writes_here:
+            return
         content = {
             "format": "trawl-checkpoint",
             "version": 1,
-            "stage": self.stage,
+            "stage": self._stage,
             "step": step,
-            "world_size": self.ranks.size,
+            "world_size": self._ranks.size,
             "files": files,
-            **self.facts,
+            **self._facts,
         }
         sealed = manifest.seal(content)
         storage.write_text(folder / manifest.NAME, manifest.text(sealed))
         storage.write_text(folder / COMPLETE, sealed["sha256"] + "\n")
-        if self.ranks.first:
-            self.run.push_small_files()
-            self.run.push(folder / manifest.NAME)
-            self.run.push(folder / COMPLETE)
+        if self._ranks.first:
+            self._run.push_small_files()
+            self._run.push(folder / manifest.NAME)
+            self._run.push(folder / COMPLETE)
 
     def _forget_old(self) -> None:
-        """Delete all but the newest checkpoints of the stage, here and in the object store."""
-        folders = sorted(self.run.checkpoints(self.stage).glob("step-*"))
-        for folder in folders[: -self.keep_last]:
-            discard(folder)
-        if self.run.remote and self.ranks.first:
-            twin = self.run.twin(self.run.checkpoints(self.stage))
-            steps = sorted(
-                {uri.removeprefix(twin + "/").split("/")[0] for uri in storage.list_files(twin)}
-            )
-            for name in steps[: -self.keep_last]:
+        """Delete whole checkpoints that the recipe does not keep, and torn ones before them."""
+        folder = self._run.checkpoints(self._stage)
+        if self._writes_here:
+            there = {path.name: (path / COMPLETE).exists() for path in folder.glob("step-*")}
+            for name in forgotten(there, self._recipe):
+                discard(folder / name)
+        if self._run.remote and self._ranks.first:
+            twin = self._run.twin(folder)
+            files = [uri.removeprefix(twin + "/") for uri in storage.list_files(twin)]
+            there = {name.split("/")[0]: False for name in files}
+            there |= {name.split("/")[0]: True for name in files if name.endswith("/" + COMPLETE)}
+            for name in forgotten(there, self._recipe):
                 storage.remove(storage.join(twin, name, COMPLETE))
                 storage.remove(storage.join(twin, name))
+
+
+def forgotten(there: dict[str, bool], recipe: CheckpointRecipe) -> list[str]:
+    """Return which of the checkpoints `there`, whole or not by name, are to be deleted."""
+    whole = sorted(name for name, is_whole in there.items() if is_whole)
+    kept = set(whole[-recipe.keep_last :])
+    if recipe.keep_every is not None:
+        kept |= {name for name in whole if int(name.split("-")[1]) % recipe.keep_every == 0}
+    # A torn one after the newest whole one may be another run's that is not lost yet.
+    return sorted(name for name in there if name not in kept and whole and name < whole[-1])
 
 
 def discard(folder: Path) -> None:
@@ -126,18 +227,25 @@ def discard(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def write_rank_state(folder: Path, ranks: Ranks, stage: str, step: int) -> None:
-    """Write `rank_NNNNN.state`: counters, and the states of the random number generators.
+def rank_states(ranks: Ranks) -> dict[str, torch.Tensor]:
+    """Return the states of this rank's random number generators."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states["cuda"] = torch.cuda.get_rng_state(ranks.local_rank)
+    return states
+
+
+def write_rank_state(
+    path: Path, states: dict[str, torch.Tensor], ranks: Ranks, stage: str, step: int
+) -> None:
+    """Write one rank's counters, and the states of its random number generators.
 
     DeepSpeed keeps neither for the ranks after the first. safetensors, so that no pickle is read.
     """
     from safetensors.torch import save_file
 
-    states = {"cpu": torch.get_rng_state()}
-    if ranks.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(ranks.device)
     counters = {"rank": ranks.rank, "world_size": ranks.size, "stage": stage, "step": step}
-    save_file(states, rank_state(folder, ranks.rank), metadata={"counters": json.dumps(counters)})
+    save_file(states, path, metadata={"counters": json.dumps(counters)})
 
 
 def rank_state(folder: Path, rank: int) -> Path:
