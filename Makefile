@@ -13,7 +13,7 @@ demo: .venv/ready
 test: .venv/ready
 	bash tests/install-services.sh
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 # Whole demos killed six times over: several minutes, so not with every test.
 soak: .venv/ready

@@ -12,6 +12,22 @@ from pathlib import Path
 
 import pytest
 
+# Fixtures that take a minute to make: what uses one runs in one process, and before the rest, so
+# that no process is left alone with them at the end.
+_COSTLY = ("small_demo", "undisturbed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file, and those that share a costly fixture, in one process (xdist)."""
+
+    def costly(item: pytest.Item) -> str | None:
+        used = getattr(item, "fixturenames", ())
+        return next((name for name in _COSTLY if name in used), None)
+
+    items.sort(key=lambda item: not (costly(item) or item.path.parent.name == "docs"))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(costly(item) or item.location[0]))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
