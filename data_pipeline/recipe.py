@@ -198,6 +198,9 @@ class RegionSettings(Recipe):
     demo, butd, butd-d2 and vinvl have them; the objective moc-kl needs them.
     """
 
+    number: Literal["float32", "bfloat16"] = "float32"
+    """Type of the convolutions of butd, butd-d2 and vinvl; with `compute.gpus` they run there."""
+
     batch: int = Field(default=4, ge=1)
     """Images in one batch of the detector."""
 
@@ -278,6 +281,12 @@ class CorpusRecipe(Recipe):
 
     def digest(self) -> str:
         """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
-        kept = self.regions.class_probabilities
-        # Off, the key leaves the hash as it was before there was one.
-        return recipes.digest(self, PLACES if kept else (*PLACES, "regions.class_probabilities"))
+        # Keys that came later leave the hash as it was before, where they are not used.
+        later = ("class_probabilities", "number")
+        usual = RegionSettings()
+        unused = (
+            f"regions.{name}"
+            for name in later
+            if getattr(self.regions, name) == getattr(usual, name)
+        )
+        return recipes.digest(self, (*PLACES, *unused))

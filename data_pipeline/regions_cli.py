@@ -183,6 +183,9 @@ def extract(
     compiled: Annotated[
         bool, typer.Option("--compiled", help="Let torch.compile prepare the network.")
     ] = False,
+    chunks: Annotated[
+        str, typer.Option(help="Numbers of regions that res5 is compiled for, falling.")
+    ] = "300,100,36",
     workers: Annotated[
         int, typer.Option(help="Ray actors that do shards; 0: this process alone.")
     ] = 0,
@@ -215,6 +218,7 @@ def extract(
             "device": device,
             "number": number,
             "compiled": compiled,
+            "chunks": chunks.split(","),
             "workers": workers,
             "ray_address": ray_address,
         },

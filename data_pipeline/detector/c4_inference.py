@@ -8,9 +8,11 @@ write it down, and the reference of the tests.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ from data_pipeline.detector.selection import Selected
 from trawl.errors import RequestError
 
 CHUNKS = (300, 100, 36)
-"""Numbers of regions that res5 is compiled for; others are filled up with copies."""
+"""Numbers of regions that res5 is usually compiled for; others are filled up with copies."""
 
 _LOOSE_CHUNK = 100
 """Regions that go through res5 at a time where nothing is compiled; it bounds the memory."""
@@ -52,13 +54,15 @@ class Computing:
     """How a detector computes. The defaults are exact.
 
     device: as torch names it. number: "float32", or "bfloat16" for the convolutions. compiled:
-    torch.compile of the backbone, for shapes as they come, and of res5, for the sizes in CHUNKS.
-    images: most in a batch. class_probs: keep the probabilities of all classes, background first.
+    torch.compile of the backbone, for shapes as they come, and of res5, for the numbers of regions
+    in `chunks`, which fall. images: most in a batch. class_probs: keep the probabilities of all
+    classes, background first.
     """
 
     device: str = "cpu"
     number: str = "float32"
     compiled: bool = False
+    chunks: tuple[int, ...] = CHUNKS
     images: int = 4
     class_probs: bool = False
 
@@ -66,6 +70,12 @@ class Computing:
         if self.number not in _TYPES:
             raise RequestError(
                 f"detector: number {self.number} is not known; choose one of {', '.join(_TYPES)}"
+            )
+        falling = sorted(set(self.chunks), reverse=True)
+        if list(self.chunks) != falling or not falling or falling[-1] < 1:
+            raise RequestError(
+                f"detector: chunks {self.chunks} are no falling numbers of regions; give e.g. "
+                f"{CHUNKS}"
             )
 
 
@@ -88,10 +98,13 @@ class C4Detector:
         assert_bgr(self._rule, self._device)
         self._number = _TYPES[computing.number]
         self._network = _fast_network(weights.network(), self._device, self._number)
+        self._own = threading.local()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the weights are there for every stream
         self._masked: Callable[[C4Network, Tensor, Sequence[Tensor]], Tensor] = masked_maps
         self._res5: Callable[[Tensor], Tensor] = self._network.res5
         if computing.compiled:
-            # One graph for the shapes and numbers of images of all batches; res5 has its CHUNKS.
+            # One graph for the shapes and numbers of images of all batches; res5 has its chunks.
             self._masked = torch.compile(masked_maps, fullgraph=True, dynamic=True)
             self._res5 = torch.compile(self._network.res5, fullgraph=True, dynamic=False)
 
@@ -105,7 +118,7 @@ class C4Detector:
         rule = c4_selection(selection)
         prepared = [self.prepare(image, place) for place, image in enumerate(images)]
         found: dict[int, Regions] = {}
-        with _full_precision(self._number):
+        with _full_precision(self._number), self._stream():
             for batch in self._batches(prepared):
                 members = [prepared[place] for place in batch.members]
                 maps, valid = self.maps_of(members, batch)
@@ -124,7 +137,7 @@ class C4Detector:
             raise RequestError(f"{len(images)} images with boxes of {len(boxes)}; give one of each")
         prepared = [self.prepare(image, place) for place, image in enumerate(images)]
         found: dict[int, np.ndarray] = {}
-        with _full_precision(self._number):
+        with _full_precision(self._number), self._stream():
             for batch in self._batches(prepared):
                 members = [prepared[place] for place in batch.members]
                 maps, valid = self.maps_of(members, batch)
@@ -183,7 +196,7 @@ class C4Detector:
         compiled = self.computing.compiled
         parts = [
             self._res5(part).mean(dim=(2, 3), dtype=torch.float32)[:count]
-            for part, count in _chunks(pooled, CHUNKS if compiled else None)
+            for part, count in _chunks(pooled, self.computing.chunks if compiled else None)
         ]
         return torch.cat(parts) if parts else pooled.new_zeros(0, self.feature_size).float()
 
@@ -250,6 +263,14 @@ class C4Detector:
             confidences, ids = scores[:, 1:].softmax(dim=1).max(dim=1)
         reported = confidences >= _LEAST_ATTRIBUTE.get(self.config.family, 0.0)
         return torch.where(reported, ids, -1), torch.where(reported, confidences, 0.0)
+
+    def _stream(self) -> AbstractContextManager[Any]:
+        """Have a GPU do the calling thread's work in a stream of its own, beside other threads'."""
+        if self._device.type != "cuda":
+            return nullcontext()
+        if not hasattr(self._own, "stream"):
+            self._own.stream = torch.cuda.Stream(self._device)
+        return torch.cuda.stream(self._own.stream)
 
     def _batches(self, prepared: list[Prepared]) -> list[Batch]:
         sizes = [image.size for image in prepared]

@@ -19,7 +19,7 @@ from data_pipeline.corpus.writer import PackedSample
 from data_pipeline.derived import ShardUnits, decision
 from data_pipeline.detector.extraction_recipe import ExtractRecipe
 from data_pipeline.detector.extraction_source import Candidate, ImageSource
-from data_pipeline.detector.extraction_stream import Decoded, decoded, in_background
+from data_pipeline.detector.extraction_stream import Decoded, decoded, in_background, in_order
 from data_pipeline.detector.given_boxes import GivenBoxes
 from data_pipeline.detector.protocol import RegionDetector
 from data_pipeline.detector.storage_report import StorageReport
@@ -32,6 +32,11 @@ PHASE = "extract"
 _IMAGES_MEASURED = 100
 """Images of a shard whose forms of storage are compared; it takes longer than packing them."""
 _DECODERS, _GPU_DECODERS = 2, 8
+_GPU_LANES = 2
+"""Batches on a GPU at once, each in a thread with a stream: one computes, for one the host works.
+
+Only in bfloat16: how exact float32 is, is one setting for all threads.
+"""
 _MOST_PASSED = 4
 """Batches' worth of items, nearly all of them bad, that go on without waiting for a full batch."""
 _BATCHES_WAITING = 2
@@ -77,7 +82,7 @@ class Extraction:
             lambda: work.decisions,
             lambda: {
                 "storage": work.storage.to_json(),
-                "differences": work.differences,
+                "differences": sorted(work.differences),
                 "failed": work.failed,
             },
         )
@@ -105,6 +110,13 @@ class _UnitWork:
         self, candidates: Iterable[Candidate]
     ) -> Iterator[list[tuple[Decoded, Regions | ImageError]]]:
         """Yield the candidates in their order with regions or a fault, a batch of images a time."""
+        recipe = self._of.recipe
+        quick = recipe.device != "cpu" and recipe.number == "bfloat16"
+        lanes = _GPU_LANES if quick else 1
+        yield from in_order(self._batched(candidates), self._answers, lanes, lanes)
+
+    def _batched(self, candidates: Iterable[Candidate]) -> Iterator[list[Decoded]]:
+        """Yield the candidates, decoded, in groups with a batch of usable images each."""
         size = self._of.recipe.batch
         passed: list[Decoded] = []
         images = 0
@@ -113,9 +125,9 @@ class _UnitWork:
             passed.append(item)
             images += item.error is None
             if images == size or len(passed) >= _MOST_PASSED * size:
-                yield self._answers(passed)
+                yield passed
                 passed, images = [], 0
-        yield self._answers(passed)
+        yield passed
 
     def _answers(self, items: list[Decoded]) -> list[tuple[Decoded, Regions | ImageError]]:
         """Return each item, its pixels let go, with its regions or the reason why it has none."""

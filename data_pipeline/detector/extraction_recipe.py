@@ -8,7 +8,16 @@ from trawl.errors import RequestError
 from trawl.recipe import Recipe
 
 # Keys that say where things lie and what computes; they change no byte of the corpus.
-PLACES = ("source", "weights", "boxes_from", "device", "compiled", "workers", "ray_address")
+PLACES = (
+    "source",
+    "weights",
+    "boxes_from",
+    "device",
+    "compiled",
+    "chunks",
+    "workers",
+    "ray_address",
+)
 
 _DEFAULT_RULES = {"butd-d2": "frcnn-36"}
 _GIVEN = "given-boxes"
@@ -58,6 +67,9 @@ class ExtractRecipe(Recipe):
 
     compiled: bool = False
     """Whether torch.compile prepares backbone and res5."""
+
+    chunks: tuple[int, ...] = (300, 100, 36)
+    """Numbers of regions that res5 is compiled for, falling; others are filled up to them."""
 
     workers: int = Field(default=0, ge=0)
     """Ray actors that work on shards; 0: this process alone."""

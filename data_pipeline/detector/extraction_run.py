@@ -78,7 +78,11 @@ def open_detector(recipe: ExtractRecipe) -> RegionDetector:
     from data_pipeline.detector.c4_storage import load_c4
 
     computing = Computing(
-        device=recipe.device, number=recipe.number, compiled=recipe.compiled, images=recipe.batch
+        device=recipe.device,
+        number=recipe.number,
+        compiled=recipe.compiled,
+        chunks=recipe.chunks,
+        images=recipe.batch,
     )
     if recipe.random_weights is not None:
         weights = random_weights(recipe.detector, recipe.random_weights)

@@ -9,9 +9,10 @@ import contextlib
 import queue
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ from data_pipeline.image_notes import notes_on
 from data_pipeline.images import ImageError, decode
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 _POLL_SECONDS = 0.5
 
 
@@ -43,15 +45,22 @@ def decoded(
 
     The decoders let go of the interpreter while they work, so this overlaps with the detector.
     """
-    waiting: deque[Future[Decoded]] = deque()
-    source = iter(candidates)
-    with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-        for candidate in islice(source, max(ahead, 1)):
-            waiting.append(pool.submit(_decode, candidate, max_pixels))
+    return in_order(candidates, partial(_decode, max_pixels=max_pixels), ahead, threads)
+
+
+def in_order(
+    items: Iterable[Item], work: Callable[[Item], Result], ahead: int, threads: int
+) -> Iterator[Result]:
+    """Yield what `work` makes of the items, in their order, at most `ahead` before their turn."""
+    waiting: deque[Future[Result]] = deque()
+    source = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix="work") as pool:
+        for item in islice(source, max(ahead, 1)):
+            waiting.append(pool.submit(work, item))
         while waiting:
-            item = waiting.popleft().result()
-            waiting.extend(pool.submit(_decode, c, max_pixels) for c in islice(source, 1))
-            yield item
+            result = waiting.popleft().result()
+            waiting.extend(pool.submit(work, item) for item in islice(source, 1))
+            yield result
 
 
 def _decode(candidate: Candidate, max_pixels: int) -> Decoded:

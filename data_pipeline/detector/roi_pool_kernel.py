@@ -7,8 +7,6 @@ above 10,699 regions. Needs triton (the extra "gpu").
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import triton
 import triton.language as tl
@@ -21,15 +19,15 @@ _MOST_CHANNELS = 1024
 
 
 @triton.jit
-def _maximum_kernel(
-    cells: Any,  # [height, width, channels]
-    pooled: Any,  # [regions, side, side, channels]
-    top: Any,  # int32 [regions, side], as the next three
-    bottom: Any,
-    left: Any,
-    right: Any,
-    width: Any,
-    channels: Any,
+def maximum_kernel(  # type: ignore[no-untyped-def]
+    cells,  # [height, width, channels]
+    pooled,  # [regions, side, side, channels]
+    top,  # int32 [regions, side], as the next three
+    bottom,
+    left,
+    right,
+    width,
+    channels,
     side: tl.constexpr,
     block: tl.constexpr,
 ) -> None:
@@ -71,7 +69,7 @@ def pool_by_kernel(cells: Tensor, edges: Bins) -> Tensor:
         grid = (regions * side * side, triton.cdiv(channels, block))
         edge_rows = [edge.contiguous() for edge in (edges.top, edges.bottom)]
         edge_columns = [edge.contiguous() for edge in (edges.left, edges.right)]
-        _maximum_kernel[grid](
+        maximum_kernel[grid](
             cells, pooled, *edge_rows, *edge_columns, cells.shape[1], channels, side, block
         )
     return pooled.permute(0, 3, 1, 2)

@@ -4,7 +4,8 @@ The loop (`suppress_by_loop`) calls one suppression a class, 1,600 an image for 
 Genome. `suppress` gives the same result and is faster for two reasons. Only pairs (box, class)
 above a threshold enter: a box is suppressed by higher scores alone, so what lies below cannot
 change what lies above. And boxes are the same for all classes, so which box removes which is
-computed once, as rows of bits, and all classes walk through their own orders together.
+computed once, as rows of bits, and all classes walk through their own orders together: on a GPU as
+the kernel of `suppression_kernel`, for which no threshold is worth a wait of the host.
 """
 
 from __future__ import annotations
@@ -85,6 +86,12 @@ def suppress(boxes: Tensor, scores: Tensor, rule: Suppression, threshold: float)
     """
     surviving = torch.zeros_like(scores)
     counts = (scores >= threshold).sum(dim=0)  # [classes]
+    if boxes.is_cuda:
+        from data_pipeline.detector.suppression_kernel import walk_by_kernel
+
+        ranked, order = scores.sort(dim=0, descending=True, stable=True)
+        kept = walk_by_kernel(_bits(removals(boxes, rule)), order, counts)
+        return surviving.scatter_(0, order, ranked * kept)
     lengths, columns = counts.sort(descending=True, stable=True)
     depth = int(lengths[0]) if len(lengths) else 0
     if not depth:
@@ -132,7 +139,7 @@ def suppress_for(
     Exact for all boxes whose best surviving score reaches that threshold, and so for the best
     `wanted` boxes; where no threshold leaves as many, every pair enters.
     """
-    while threshold >= _LEAST_THRESHOLD:
+    while threshold >= _LEAST_THRESHOLD and not boxes.is_cuda:
         surviving = suppress(boxes, scores, rule, threshold)
         if int((surviving > 0).any(dim=1).sum()) >= wanted:
             return surviving

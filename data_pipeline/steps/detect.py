@@ -26,6 +26,7 @@ from data_pipeline.steps.tables import (
 )
 from data_pipeline.units import Result, Work
 from trawl import storage
+from trawl.errors import RequestError
 
 
 def plan(work: Work) -> Result:
@@ -60,25 +61,51 @@ def _passed(work: Work) -> set[str]:
 
 
 @functools.lru_cache(maxsize=1)
-def loaded_detector(name: str, weights: str, class_probabilities: bool = False) -> Any:
-    """Return the detector, loaded once in a process; one thread, for others compute beside us."""
+def loaded_detector(
+    name: str,
+    weights: str,
+    class_probabilities: bool = False,
+    device: str = "cpu",
+    number: str = "float32",
+) -> Any:
+    """Return the detector, loaded once in a process; one thread, for others compute beside us.
+
+    Detectors that cannot choose a device compute on the CPU.
+    """
     import torch
 
-    from data_pipeline.detector.backends import Choices, load_detector
+    from data_pipeline.detector.backends import BACKENDS, Choices, load_detector
+    from data_pipeline.detector.c4_inference import Computing
 
     torch.set_num_threads(1)
+    free = name in BACKENDS and "computing" in BACKENDS[name].choices
+    if number != "float32" and not free:
+        raise RequestError(f"regions.number: {name} computes in float32 alone; leave the key out")
+    chosen = free and (device, number) != ("cpu", "float32")
     # None, not False: a detector without the choice refuses both values.
-    return load_detector(name, weights, Choices(class_probabilities=class_probabilities or None))
+    choices = Choices(
+        computing=Computing(device, number) if chosen else None,
+        class_probabilities=class_probabilities or None,
+    )
+    return load_detector(name, weights, choices)
 
 
-def _detector_of(settings: RegionSettings) -> Any:
-    return loaded_detector(settings.detector, settings.weights, settings.class_probabilities)
+def _detector_of(recipe: CorpusRecipe) -> Any:
+    """Return the detector of a recipe, on a GPU where its tasks have one."""
+    settings: RegionSettings = recipe.regions
+    return loaded_detector(
+        settings.detector,
+        settings.weights,
+        settings.class_probabilities,
+        "cuda" if recipe.compute.gpus else "cpu",
+        settings.number,
+    )
 
 
 def detector_record(recipe: CorpusRecipe) -> DetectorRecord:
     """Return what the manifest says of the detector."""
     settings = recipe.regions
-    detector = _detector_of(settings)
+    detector = _detector_of(recipe)
     return DetectorRecord(
         name=detector.name,
         weights_sha256=detector.weights_sha256,
@@ -125,7 +152,7 @@ def shown(regions: Regions) -> Row:
 def _detected(images: list[Row], recipe: CorpusRecipe) -> Iterator[tuple[Row, Regions]]:
     """Yield each image's row with its regions, batch by batch."""
     settings = recipe.regions
-    detector = _detector_of(settings)
+    detector = _detector_of(recipe)
     for start in range(0, len(images), settings.batch):
         batch = images[start : start + settings.batch]
         pixels = [decode(data, recipe.image_filter.max_pixels) for data in read_spots(batch)]

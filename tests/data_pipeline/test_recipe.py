@@ -77,17 +77,17 @@ def test_the_hash_knows_what_shapes_the_corpus_and_not_where_it_lies(tmp_path: P
         assert _load(tmp_path, DESIGN, change).digest() != recipe.digest()
 
 
-def test_a_recipe_without_class_probabilities_keeps_the_hash_of_before(tmp_path: Path) -> None:
+def test_a_recipe_without_later_keys_keeps_the_hash_of_before(tmp_path: Path) -> None:
     recipe = _load(tmp_path)
     content = recipe.model_dump(mode="json")
-    del content["regions"]["class_probabilities"]
+    del content["regions"]["class_probabilities"], content["regions"]["number"]
     for place in PLACES:
         *parents, last = place.split(".")
         functools.reduce(lambda part, name: part[name], parents, content).pop(last, None)
     before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     assert recipe.digest() == before
-    asked = _load(tmp_path, DESIGN, "regions.class_probabilities=true")
-    assert asked.digest() != before
+    for change in ("regions.class_probabilities=true", "regions.number=bfloat16"):
+        assert _load(tmp_path, DESIGN, change).digest() != before
 
 
 def test_caption_sets_are_not_judged_unless_asked(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from data_pipeline.detector.detectron2_backend import (
 )
 from data_pipeline.detector.protocol import RegionDetector
 from data_pipeline.detector.torchvision_backend import TorchvisionDetector, load_torchvision
+from data_pipeline.steps.detect import loaded_detector
 from tests.data_pipeline.detector.random_c4 import narrow_families, random_weights
 from trawl.errors import RequestError
 
@@ -74,6 +75,10 @@ def test_a_converted_file_makes_a_detector(tmp_path: Path) -> None:
     keeping = load_detector("butd", path, Choices(class_probabilities=True))
     assert isinstance(keeping, C4Detector)
     assert keeping.computing == Computing(class_probs=True)
+    built = loaded_detector("butd", str(path), number="bfloat16")
+    assert built.computing == Computing(number="bfloat16")
+    with pytest.raises(RequestError, match=r"regions\.number: demo computes in float32"):
+        loaded_detector("demo", "builtin", number="bfloat16")
 
 
 @pytest.mark.skipif(

@@ -152,7 +152,7 @@ def test_compiled_is_eager(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     shallow = replace(weights, config=config, tensors=kept)
     eager = C4Detector("butd", shallow).detect(images(), "butd-10-100")
-    compiled = C4Detector("butd", shallow, Computing(compiled=True, images=2))
+    compiled = C4Detector("butd", shallow, Computing(compiled=True, chunks=(8, 2), images=2))
     for found, expected in zip(compiled.detect(images(), "butd-10-100"), eager, strict=True):
         assert_same(found, expected)
 
@@ -169,3 +169,6 @@ def test_what_is_no_image_or_no_box_is_refused() -> None:
         detector.features_at(images()[:1], [])
     with pytest.raises(RequestError, match="bfloat16"):
         Computing(number="float16")
+    for chunks in ((), (36, 100), (100, 100), (100, 0)):
+        with pytest.raises(RequestError, match="falling numbers of regions"):
+            Computing(chunks=chunks)

@@ -333,6 +333,28 @@ def test_wrong_requests_are_refused(tmp_path: Path, plain: PlainDetector) -> Non
         run(source, tmp_path / "done", features="int8")
 
 
+def test_batches_in_two_lanes_come_in_their_order(tmp_path: Path, plain: PlainDetector) -> None:
+    files = {f"{n}.jpg": (encoded(picture(n)), "kept", "") for n in range(9)} | hostile()
+    source = write_files(tmp_path / "images", files)
+    usual = run(source, tmp_path / "usual", batch=2, samples=8)
+    lanes = run(source, tmp_path / "lanes", batch=2, samples=8, device="cuda", number="bfloat16")
+    assert lanes.shards == usual.shards
+    assert lanes.decisions == usual.decisions
+
+
+def test_in_order_ends_with_the_first_error_and_leaves_no_thread() -> None:
+    def work(number: int) -> int:
+        if number == 5:
+            raise WorkError("half way")
+        return number
+
+    stream = extraction_stream.in_order(range(100), work, 3, 3)
+    assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
+    with pytest.raises(WorkError, match="half way"):
+        next(stream)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("work")]
+
+
 def test_decoding_runs_no_further_ahead_than_it_may() -> None:
     taken = []
 

@@ -1,10 +1,5 @@
 """RoI pooling: the plain twin against torchvision, the fast paths against the plain twin."""
 
-import importlib.util
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
@@ -69,37 +64,6 @@ def test_align_is_torchvisions_older_form() -> None:
     expected = roi_align(cells[None], [boxes], SIDE, 1 / STRIDE, sampling_ratio=0, aligned=False)
     assert torch.equal(align(cells, boxes, SIDE, STRIDE), expected)
     assert align(cells.bfloat16(), boxes, SIDE, STRIDE).dtype == torch.bfloat16
-
-
-_KERNEL = """
-import torch
-from data_pipeline.detector.roi_pool import bins, pool_plain
-from data_pipeline.detector.roi_pool_kernel import pool_by_kernel
-from tests.data_pipeline.detector.test_roi_pool import STRIDE, drawn, maps
-
-for number in (torch.float32, torch.bfloat16):
-    cells, boxes = maps(9, 5, 9, 12).to(number), drawn(10, 3, 9, 12)
-    edges = bins(boxes, 5, STRIDE, 9, 12)
-    pooled = pool_by_kernel(cells.permute(1, 2, 0).contiguous(), edges)
-    assert pooled.dtype == number
-    assert torch.equal(pooled, pool_plain(cells, boxes, 5, STRIDE)), number
-none = bins(boxes[:0], 5, STRIDE, 9, 12)
-assert pool_by_kernel(cells.permute(1, 2, 0).contiguous(), none).shape == (0, 5, 5, 5)
-print("equal")
-"""
-
-
-@pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="needs triton")
-def test_the_kernel_in_tritons_interpreter_is_the_plain_twin() -> None:
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    found = subprocess.run(
-        [sys.executable, "-c", _KERNEL],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert found.stdout.strip() == "equal", found.stderr
 
 
 @pytest.mark.gpu
