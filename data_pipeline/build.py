@@ -9,6 +9,14 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from data_pipeline.aggregation import (
+    Slices,
+    aggregate,
+    bucket_count,
+    bucket_units,
+    groups_by_bucket,
+    slices,
+)
 from data_pipeline.cluster import cluster
 from data_pipeline.corpus.manifest import (
     NAME,
@@ -97,33 +105,43 @@ def run_phases(scheduler: Scheduler) -> None:
     partitions = [str(number) for number in range(recipe.collect.partitions)]
     gathered = scheduler.run("gather", [_of("gather", name) for name in partitions])
     downloads = scheduler.run("download", download_units(recipe, gathered))
-    filters = [Unit("image_filter", name) for name in downloads]
-    scheduler.run("image_filter", filters)
-    scheduler.run("sentences", [_of("sentences", name) for name in partitions])
-    selected = scheduler.run("select", [Unit("select", "all")])["all"]
+    scheduler.run("image_filter", [Unit("image_filter", name) for name in downloads])
+    texts = scheduler.run("sentences", [_of("sentences", name) for name in partitions])
+    described = sum(entry.result["counts"].get("passed", 0) for entry in texts.values())
+    buckets = bucket_count(described, recipe.compute.bucket_pairs)
+    inputs = {"buckets": buckets}
+    scheduler.run("route", [_of("route", name, **inputs) for name in partitions])
+    selected = scheduler.run("select", bucket_units("select", buckets))
+    images = [entry.result["counts"]["images"] for entry in selected.values()]
     # A corpus without a single image still says which detector it is for: at least one unit.
-    groups = max(1, _groups(selected.result["counts"]["images"], recipe.regions.unit))
-    detected = scheduler.run("detect", [_group("detect", number) for number in range(groups)])
-    scheduler.run("score", [_of("score", name) for name in partitions])
-    aggregate = scheduler.run("aggregate", [Unit("aggregate", "all")])["all"]
-    groups = _groups(aggregate.result["kept"], recipe.shards.samples)
-    shards = scheduler.run("shards", [_group("shards", number) for number in range(groups)])
+    groups = slices(images, recipe.regions.unit, least=1)
+    detected = scheduler.run("detect", _grouped("detect", groups))
+    within = groups_by_bucket(groups, buckets)
+    scores = [
+        Unit("score", unit.name, {**unit.inputs, "groups": within[bucket]})
+        for bucket, unit in enumerate(bucket_units("score", buckets))
+    ]
+    scored = scheduler.run("score", scores)
+    passed = sum(entry.result["counts"].get("passed", 0) for entry in scored.values())
+    kept = aggregate(scheduler, passed, within)
+    counts = [entry.result["counts"]["kept"] for entry in kept.values()]
+    packs = slices(counts, recipe.shards.samples)
+    shards = scheduler.run("shards", _grouped("shards", packs))
     decided = scheduler.run("decisions", [_of("decisions", name) for name in partitions])
     scheduler.run("gallery", [Unit("gallery", "all")])
     detector = DetectorRecord(**detected["00000"].result["detector"])
     write_manifest(scheduler.out, manifest_of(recipe, detector, shards, decided))
 
 
-def _of(phase: str, partition: str) -> Unit:
-    return Unit(phase, partition, {"partition": int(partition)})
+def _of(phase: str, partition: str, **inputs: object) -> Unit:
+    return Unit(phase, partition, {"partition": int(partition), **inputs})
 
 
-def _group(phase: str, number: int) -> Unit:
-    return Unit(phase, f"{number:05d}", {"group": number})
-
-
-def _groups(count: int, size: int) -> int:
-    return -(-count // size)
+def _grouped(phase: str, groups: Slices) -> list[Unit]:
+    return [
+        Unit(phase, f"{number:05d}", {"group": number, "slices": group})
+        for number, group in enumerate(groups)
+    ]
 
 
 def collect(scheduler: Scheduler) -> None:
@@ -176,7 +194,7 @@ def download_units(recipe: CorpusRecipe, gathered: dict[str, Entry]) -> list[Uni
     """
     units = []
     for partition, entry in gathered.items():
-        for group in range(_groups(entry.result["counts"]["urls"], URLS_PER_UNIT)):
+        for group in range(-(-entry.result["counts"]["urls"] // URLS_PER_UNIT)):
             inputs = {"partition": int(partition), "group": group}
             lane = partition if recipe.download.source == "web" else ""
             units.append(Unit("download", f"{partition}-{group:05d}", inputs, lane))

@@ -75,7 +75,7 @@ class Collect(Recipe):
     min_dominance: float = Field(default=0.0, ge=0, le=1)
     """Drop candidates that stand out on their page by less than this share (0 to 1)."""
 
-    partitions: int = Field(default=16, ge=1, le=4096)
+    partitions: int = Field(default=16, ge=1, le=65_536)
     """Groups by image address in which the later steps work; more for larger crawls."""
 
 
@@ -232,6 +232,10 @@ class Compute(Recipe):
 
     attempts: int = Field(default=3, ge=1)
     """How often a unit of work is tried before the build stops."""
+
+    bucket_pairs: int = Field(default=20_000, ge=1)
+    """Pairs in a bucket of the steps that see the whole corpus: the memory of a worker, about 4 KB
+    a pair. A build goes on only with the number that it began with."""
 
 
 class CorpusRecipe(Recipe):

@@ -112,8 +112,8 @@ class Work:
 def finish_phase(out: str, phase: str, entries: Mapping[str, Entry]) -> None:
     """Write the list of a phase's folders, one file that later units read instead of the ledger."""
     folders = {
-        name: storage.join(out, WORK, phase, name, entries[name].attempt)
-        for name in sorted(entries)
+        name: storage.join(out, WORK, entry.phase, name, entry.attempt)
+        for name, entry in sorted(entries.items())
     }
     storage.write_json(storage.join(out, WORK, phase, "done.json"), folders)
 

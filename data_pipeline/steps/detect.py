@@ -6,7 +6,7 @@ in batches fixed by the recipe, so that the regions do not depend on how the ima
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -17,47 +17,13 @@ from data_pipeline.images import decode
 from data_pipeline.recipe import CorpusRecipe, RegionSettings
 from data_pipeline.steps.tables import (
     DETECTIONS,
-    PLAN,
     Row,
-    iterate_rows,
-    read_group,
-    read_rows,
+    read_slices,
     write_rows,
 )
 from data_pipeline.units import Result, Work
 from trawl import storage
 from trawl.errors import RequestError
-
-
-def plan(work: Work) -> Result:
-    """List the images to detect, sorted by hash, with the place of their bytes."""
-    passed = _passed(work)
-    wanted: dict[str, Row] = {}
-    bins = work.earlier("download", "images.bin")
-    images = work.earlier("download", "images.parquet")
-    texts = work.earlier("sentences", "texts.parquet")
-    for partition, place in texts.items():
-        described = {
-            row["url"] for row in iterate_rows(place, ["url", "reason"]) if not row["reason"]
-        }
-        for unit in sorted(name for name in images if name.partition("-")[0] == partition):
-            for row in read_rows(images[unit]):
-                if row["sha256"] in passed and row["url"] in described:
-                    spot = {name: row[name] for name in ("sha256", "offset", "size", "kind")}
-                    wanted.setdefault(row["sha256"], {**spot, "uri": bins[unit]})
-    rows = (wanted[digest] for digest in sorted(wanted))
-    write_rows(work.place("plan.parquet"), rows, PLAN, group=work.recipe.regions.unit)
-    return {"counts": {"images": len(wanted)}}
-
-
-def _passed(work: Work) -> set[str]:
-    """Return the hashes of the images that passed the filter."""
-    return {
-        row["sha256"]
-        for place in work.earlier("image_filter", "looks.parquet").values()
-        for row in iterate_rows(place, ["sha256", "reason"])
-        if not row["reason"]
-    }
 
 
 @functools.lru_cache(maxsize=1)
@@ -119,8 +85,9 @@ def detector_record(recipe: CorpusRecipe) -> DetectorRecord:
 
 def run(work: Work) -> Result:
     """Detect one group of the plan; write the regions blobs and a table of what they show."""
-    place = work.earlier("select", "plan.parquet")["all"]
-    images = read_group(place, int(work.unit.inputs["group"]))
+    images = read_slices(work.earlier("select", "plan.parquet"), work.unit.inputs["slices"])
+    bins = work.earlier("download", "images.bin")
+    images = [{**row, "uri": bins[row["unit"]]} for row in images]
     rows = []
     offset = 0
     detector = detector_record(work.recipe)
@@ -129,7 +96,7 @@ def run(work: Work) -> Result:
             stored = regions.stored_as(work.recipe.regions.features)
             blob = encode(stored, detector.stamp())
             file.write(blob)
-            spot = {"uri": work.place("regions.bin"), "offset": offset, "size": len(blob)}
+            spot = {"offset": offset, "size": len(blob)}
             rows.append({"sha256": row["sha256"], **spot, **shown(stored)})
             offset += len(blob)
     write_rows(work.place("detections.parquet"), rows, DETECTIONS)
@@ -160,7 +127,7 @@ def _detected(images: list[Row], recipe: CorpusRecipe) -> Iterator[tuple[Row, Re
         yield from zip(batch, found, strict=True)
 
 
-def read_spots(rows: list[Row]) -> Iterator[bytes]:
+def read_spots(rows: Iterable[Row]) -> Iterator[bytes]:
     """Yield the bytes at each row's uri, offset and size, opening no file twice in a row."""
     uri, file = "", None
     with contextlib.ExitStack() as stack:

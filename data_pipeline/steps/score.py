@@ -18,74 +18,50 @@ from data_pipeline.steps.agreement import (
     load_model,
     seen_in,
 )
-from data_pipeline.steps.tables import (
-    SCORED,
-    Row,
-    iterate_rows,
-    read_rows,
-    write_rows,
-)
+from data_pipeline.steps.tables import SCORED, Row, iterate_partition, iterate_rows, partitioned
 from data_pipeline.units import Result, Work
 from trawl import storage
 
 LOW = "low-score"
+_ROUTED = ("partition", "row", "url", "page", "position", "sha256", "phash", "texts")
 
 
 def run(work: Work) -> Result:
-    """Score the texts of the candidates of one partition whose images passed."""
-    partition = work.unit.name
-    images = passed_images(work, partition)
-    seen = _seen_images(work, {row["sha256"] for row in images.values()})
+    """Score the texts of the pairs of one bucket."""
+    bucket = int(work.unit.inputs["bucket"])
+    seen = _seen_images(work, work.unit.inputs["groups"])
     counts: collections.Counter[str] = collections.Counter()
     scorer = Scorer(work.recipe)
-    candidates = read_rows(work.earlier("gather", "candidates.parquet")[partition])
-    rows = []
-    for texts in iterate_rows(work.earlier("sentences", "texts.parquet")[partition]):
-        image = images.get(texts["url"])
-        if texts["reason"] or image is None:
-            continue
-        captions, evidence = scorer.captions(json.loads(texts["texts"]), seen[image["sha256"]])
-        reason = "" if captions[0]["score"] >= work.recipe.score.threshold else LOW
-        counts[reason or "passed"] += 1
-        candidate = candidates[texts["row"]]
-        rows.append(
-            {
-                "partition": int(partition),
-                "row": texts["row"],
-                **{name: candidate[name] for name in ("url", "page", "position")},
-                "sha256": image["sha256"],
-                "phash": image["phash"],
-                "reason": reason,
-                "captions": json.dumps(captions, ensure_ascii=False),
-                "evidence": json.dumps(evidence),
-            }
-        )
-    write_rows(work.place("scored.parquet"), rows, SCORED)
+    with partitioned(work.place("scored.parquet"), SCORED) as table:
+        for place in work.earlier("route", "routed.parquet").values():
+            for part in iterate_partition(place, bucket, _ROUTED):
+                for pair in part.to_pylist():
+                    row = _scored(pair, scorer, seen[pair["sha256"]], work.recipe.score.threshold)
+                    counts[row["reason"] or "passed"] += 1
+                    table.add(pair["partition"], row)
     return {"counts": dict(counts)}
 
 
-def passed_images(work: Work, partition: str) -> dict[str, Row]:
-    """Return the images of a partition that passed the filter, by address: download and looks."""
-    found: dict[str, Row] = {}
-    images = work.earlier("download", "images.parquet")
-    looks = work.earlier("image_filter", "looks.parquet")
-    for unit in (name for name in images if name.partition("-")[0] == partition):
-        by_hash = {row["sha256"]: row for row in read_rows(looks[unit]) if not row["reason"]}
-        for row in read_rows(images[unit], ["url", "sha256"]):
-            if row["sha256"] in by_hash:
-                found[row["url"]] = by_hash[row["sha256"]]
-    return found
+def _scored(pair: Row, scorer: "Scorer", seen: Seen, threshold: float) -> Row:
+    """Return the row of a pair whose texts are scored."""
+    captions, evidence = scorer.captions(json.loads(pair["texts"]), seen)
+    return {
+        **{name: pair[name] for name in _ROUTED if name != "texts"},
+        "reason": "" if captions[0]["score"] >= threshold else LOW,
+        "captions": json.dumps(captions, ensure_ascii=False),
+        "evidence": json.dumps(evidence),
+    }
 
 
-def _seen_images(work: Work, wanted: set[str]) -> dict[str, Seen]:
-    """Return what was detected in the images with the hashes `wanted`."""
+def _seen_images(work: Work, groups: list[str]) -> dict[str, Seen]:
+    """Return what was detected in the images of some groups."""
     detector = detector_of(work)
-    seen: dict[str, Seen] = {}
-    for place in work.earlier("detect", "detections.parquet").values():
-        for row in iterate_rows(place):
-            if row["sha256"] in wanted:
-                seen[row["sha256"]] = seen_in(row, detector["objects"], detector["attributes"])
-    return seen
+    places = work.earlier("detect", "detections.parquet")
+    return {
+        row["sha256"]: seen_in(row, detector["objects"], detector["attributes"])
+        for group in groups
+        for row in iterate_rows(places[group])
+    }
 
 
 def detector_of(work: Work) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import IO, Any, BinaryIO
 
 import numpy as np
@@ -82,20 +82,10 @@ TEXTS = pa.schema(
         ("rejected", pa.string()),  # JSON list of [source, reason, text]
     ]
 )
-PLAN = pa.schema(
-    [
-        ("sha256", pa.string()),
-        ("uri", pa.string()),
-        ("offset", pa.int64()),
-        ("size", pa.int64()),
-        ("kind", pa.string()),
-    ]
-)
 DETECTIONS = pa.schema(
     [
         ("sha256", pa.string()),
-        ("uri", pa.string()),
-        ("offset", pa.int64()),
+        ("offset", pa.int64()),  # in regions.bin of the same unit
         ("size", pa.int64()),
         ("object_ids", pa.list_(pa.int16())),
         ("object_conf", pa.list_(pa.float32())),
@@ -123,15 +113,6 @@ OUTCOMES = pa.schema(
         ("reason", pa.string()),
         ("captions", pa.string()),
         ("same_as", pa.string()),  # key of the sample that stands for this one, or ""
-    ]
-)
-PAIRS = pa.schema(
-    [
-        ("sha256", pa.string()),
-        ("partition", pa.int32()),
-        ("row", pa.int32()),
-        ("captions", pa.string()),
-        ("phash", pa.string()),
     ]
 )
 
@@ -325,6 +306,11 @@ def _range(
 def read_partition(uri: str, partition: int, columns: Sequence[str] | None = None) -> list[Row]:
     """Return the rows of one partition of a partitioned table."""
     return [row for part in iterate_partition(uri, partition, columns) for row in part.to_pylist()]
+
+
+def read_slices(places: Mapping[str, str], slices: Iterable[Sequence[Any]]) -> list[Row]:
+    """Return the rows that `slices` name, each (unit, first row, number of rows)."""
+    return [row for unit, first, count in slices for row in read_range(places[unit], first, count)]
 
 
 def read_range(uri: str, first: int, count: int) -> list[Row]:

@@ -8,81 +8,49 @@ from typing import Any
 from data_pipeline.corpus import decisions
 from data_pipeline.corpus.schema import IMAGE_EXTENSIONS, KEY_LENGTH, Caption, SampleMeta
 from data_pipeline.corpus.writer import PackedSample, write_shard
-from data_pipeline.steps.detect import read_spots, tags_of
-from data_pipeline.steps.score import detector_of
-from data_pipeline.steps.tables import Row, iterate_rows, read_group, read_partition, read_rows
+from data_pipeline.steps.arrivals import images_of
+from data_pipeline.steps.detect import read_spots
+from data_pipeline.steps.tables import Row, iterate_rows, read_partition, read_rows, read_slices
 from data_pipeline.units import Result, Work
 
 
 def write_shards(work: Work) -> Result:
     """Write one shard: a group of the kept pairs, in the order of their keys."""
     number = int(work.unit.inputs["group"])
-    pairs = read_group(work.earlier("aggregate", "pairs.parquet")["all"], number)
+    pairs = read_slices(work.earlier("aggregate", "pairs.parquet"), work.unit.inputs["slices"])
     record = write_shard(work.out, number, _samples(work, pairs))
     return {"counts": {"samples": record.samples}, "shard": record.model_dump()}
 
 
 def _samples(work: Work, pairs: list[Row]) -> Iterator[PackedSample]:
     """Yield the packed samples of pairs, reading image and regions of each where they lie."""
-    wanted = {pair["sha256"] for pair in pairs}
-    images = _rows_of(work.earlier("select", "plan.parquet"), wanted)
-    regions = _rows_of(work.earlier("detect", "detections.parquet"), wanted)
-    candidates = _candidates_of(work, pairs)
-    looks = _rows_of(work.earlier("image_filter", "looks.parquet"), wanted)
-    objects = detector_of(work)["objects"]
-    blobs = read_spots([regions[pair["sha256"]] for pair in pairs])
-    pictures = read_spots([images[pair["sha256"]] for pair in pairs])
-    for pair in pairs:
-        digest = pair["sha256"]
-        candidate = candidates[pair["partition"], pair["row"]]
-        tags = tags_of(regions[digest], objects)
-        members = {
-            "json": _meta(pair, candidate, looks[digest], tags).to_bytes(),
-            "regions": next(blobs),
+    bins = work.earlier("download", "images.bin")
+    found = work.earlier("detect", "regions.bin")
+    pictures = read_spots([{**pair, "uri": bins[pair["unit"]]} for pair in pairs])
+    blobs = read_spots(
+        {
+            "uri": found[pair["regions_unit"]],
+            "offset": pair["regions_offset"],
+            "size": pair["regions_size"],
         }
-        if work.recipe.shards.image == "original":
-            members[IMAGE_EXTENSIONS[images[digest]["kind"]]] = next(pictures)
-        yield PackedSample(digest[:KEY_LENGTH], members)
-
-
-def _rows_of(places: dict[str, str], wanted: set[str]) -> dict[str, Row]:
-    """Return the rows of the tables with the hashes `wanted`, by hash."""
-    return {
-        row["sha256"]: row
-        for place in places.values()
-        for row in iterate_rows(place)
-        if row["sha256"] in wanted
-    }
-
-
-def _candidates_of(work: Work, pairs: list[Row]) -> dict[tuple[int, int], Row]:
-    """Return the candidates of pairs by partition and row."""
-    places = work.earlier("gather", "candidates.parquet")
-    rows: dict[int, set[int]] = {}
+        for pair in pairs
+    )
     for pair in pairs:
-        rows.setdefault(pair["partition"], set()).add(pair["row"])
-    return {
-        (partition, number): row
-        for partition, wanted in rows.items()
-        for number, row in enumerate(iterate_rows(places[str(partition)]))
-        if number in wanted
-    }
+        members = {"json": _meta(pair).to_bytes(), "regions": next(blobs)}
+        if work.recipe.shards.image == "original":
+            members[IMAGE_EXTENSIONS[pair["kind"]]] = next(pictures)
+        yield PackedSample(pair["sha256"][:KEY_LENGTH], members)
 
 
-def _meta(pair: Row, candidate: Row, looks: Row, tags: list[str]) -> SampleMeta:
+def _meta(pair: Row) -> SampleMeta:
     """Return the content of a sample's `KEY.json`."""
-    extra: dict[str, Any] = json.loads(candidate["extra"] or "{}")
+    extra: dict[str, Any] = json.loads(pair["extra"] or "{}")
+    known = ("url", "page", "width", "height", "sha256", "phash", "licence")
     return SampleMeta(
         captions=[Caption(**caption) for caption in json.loads(pair["captions"])],
-        tags=tags,
-        url=candidate["url"],
-        page=candidate["page"],
-        width=looks["width"],
-        height=looks["height"],
-        sha256=pair["sha256"],
-        phash=pair["phash"],
-        licence=candidate["licence"],
-        robots=json.loads(candidate["robots"]),
+        tags=json.loads(pair["tags"]),
+        robots=json.loads(pair["robots"]),
+        **{name: pair[name] for name in known},
         **extra,
     )
 
@@ -105,9 +73,9 @@ def _decisions(work: Work, partition: int) -> Iterator[Row]:
     name = str(partition)
     images, looks = images_of(work, name)
     texts = {row["row"]: row for row in read_rows(work.earlier("sentences", "texts.parquet")[name])}
-    scored = {row["row"]: row for row in read_rows(work.earlier("score", "scored.parquet")[name])}
-    place = work.earlier("aggregate", "outcomes.parquet")["all"]
-    outcomes = {row["row"]: row for row in read_partition(place, partition)}
+    scored = _by_row(work, partition, "score", "scored.parquet")
+    outcomes = _by_row(work, partition, "choose", "outcomes.parquet")
+    outcomes |= _by_row(work, partition, "aggregate", "outcomes.parquet")
     rows = iterate_rows(work.earlier("gather", "candidates.parquet")[name])
     for number, candidate in enumerate(rows):
         image = images.get(candidate["url"], {})
@@ -121,15 +89,10 @@ def _decisions(work: Work, partition: int) -> Iterator[Row]:
         )
 
 
-def images_of(work: Work, partition: str) -> tuple[dict[str, Row], dict[str, Row]]:
-    """Return the download rows of a partition by address, and its rows of looks by hash."""
-    places = work.earlier("download", "images.parquet")
-    looks = work.earlier("image_filter", "looks.parquet")
-    units = [unit for unit in places if unit.partition("-")[0] == partition]
-    return (
-        {row["url"]: row for unit in units for row in read_rows(places[unit])},
-        {row["sha256"]: row for unit in units for row in read_rows(looks[unit])},
-    )
+def _by_row(work: Work, partition: int, phase: str, name: str) -> dict[int, Row]:
+    """Return the rows about a partition that the units of a phase wrote, by row number."""
+    places = work.earlier(phase, name).values()
+    return {row["row"]: row for place in places for row in read_partition(place, partition)}
 
 
 def _decision(candidate: Row, image: Row, looks: Row, texts: Row, scored: Row, outcome: Row) -> Row:

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from data_pipeline.recipe import Aggregate
-from data_pipeline.steps.aggregate import Outcome, Pair, decide, text_key
+from data_pipeline.steps.aggregate_plainly import decide
+from data_pipeline.steps.pair import Outcome, Pair, text_key
 from trawl import chance
 
 SETTINGS = Aggregate()

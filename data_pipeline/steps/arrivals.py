@@ -1,0 +1,25 @@
+"""What arrived for the addresses of one partition: its images and how they look."""
+
+from data_pipeline.steps.tables import Row, iterate_rows
+from data_pipeline.units import Work
+
+
+def download_units(work: Work, partition: str) -> list[str]:
+    """Return the download units of a partition in the order in which they count: retries last."""
+    places = work.earlier("download", "images.parquet")
+    return sorted(unit for unit in places if unit.partition("-")[0] == partition)
+
+
+def images_of(work: Work, partition: str) -> tuple[dict[str, Row], dict[str, Row]]:
+    """Return the images of a partition by address, each with its unit, and the looks by hash.
+
+    Where an address was fetched again, what came last counts.
+    """
+    units = download_units(work, partition)
+    places = work.earlier("download", "images.parquet")
+    seen = work.earlier("image_filter", "looks.parquet")
+    images = {
+        row["url"]: {**row, "unit": unit} for unit in units for row in iterate_rows(places[unit])
+    }
+    looks = {row["sha256"]: row for unit in units for row in iterate_rows(seen[unit])}
+    return images, looks
