@@ -20,10 +20,10 @@ _EDGES = "".join(map(chr, range(0x21)))
 _BREAKS = re.compile(r"[\t\n\r]")
 _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 # Addresses that are canonical but for their fragment: nothing to escape, no dot segment.
-_CLEAN = r"(?:[A-Za-z0-9_~!$&'()*+,;=@:-]|\.(?!\.|/))"
-_ABSOLUTE = re.compile(rf"https?://[a-z][a-z0-9-]*(?:\.[a-z][a-z0-9-]*)+(?:/(?!\.){_CLEAN}*)+")
-_FROM_ROOT = re.compile(rf"(?:/(?!\.|/){_CLEAN}*)+")
-_FROM_FOLDER = re.compile(r"[A-Za-z0-9_-]+(?:[/.][A-Za-z0-9_-]+)*")
+_SEGMENT = r"(?:[A-Za-z0-9_~!$&'()*+,;=@:-]++(?:\.[A-Za-z0-9_~!$&'()*+,;=@:-]++)*+)"
+_ABSOLUTE = re.compile(rf"https?://[a-z][a-z0-9-]*+(?:\.[a-z][a-z0-9-]*+)++(?:/{_SEGMENT}?+)++")
+_FROM_ROOT = re.compile(rf"(?:/{_SEGMENT})*+/?")
+_FROM_FOLDER = re.compile(r"[A-Za-z0-9_-]++(?:[/.][A-Za-z0-9_-]++)*+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _TRACKING = re.compile(r"(?:utm_[a-z]+|fbclid|gclid|msclkid|mc_cid|mc_eid|igshid)=[^&]*&?")
@@ -53,23 +53,22 @@ class Base(dict[str, str | None]):
         self._above = self._root + path[: path.rfind("/", 0, max(0, path.rfind("/"))) + 1 or 1]
 
     def __missing__(self, reference: str) -> str | None:
-        found = self[reference] = self._resolve(reference)
-        return found
-
-    def _resolve(self, reference: str) -> str | None:
-        if len(reference) > MAX_LENGTH:
-            return None
+        found: str | None
         text = reference.partition("#")[0] if "#" in reference else reference
-        if text[:4] == "http" and _ABSOLUTE.fullmatch(text):
-            return text
-        if text[:1] == "/":
-            if _FROM_ROOT.fullmatch(text):
-                return self._root + text
+        if len(reference) > MAX_LENGTH:
+            found = None
+        elif text[:1] == "/" and _FROM_ROOT.fullmatch(text):
+            found = self._root + text
+        elif text[:4] == "http" and _ABSOLUTE.fullmatch(text):
+            found = text
         elif _FROM_FOLDER.fullmatch(text):
-            return self._folder + text
+            found = self._folder + text
         elif text[:3] == "../" and _FROM_FOLDER.fullmatch(text, 3):
-            return self._above + text[3:]
-        return _careful(text, self.url)
+            found = self._above + text[3:]
+        else:
+            found = _careful(text, self.url)
+        self[reference] = found
+        return found
 
 
 def canonical(reference: str, base: str | None = None) -> str | None:

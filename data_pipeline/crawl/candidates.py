@@ -1,7 +1,7 @@
 """Image candidates of one page: each picture once, with every text that the page gives it."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from selectolax.lexbor import LexborNode
@@ -22,173 +22,177 @@ MAX_ALTERNATIVES = 4
 
 _MAX_TEXTS = 24
 _MAX_CAPTION = 300
+_MAX_SOURCES = 100
 _PROSE = 1000
 _SENTENCE = 60
 _PIXELS = re.compile(r"\s*(\d{1,5})(?:\.\d+)?(?:px)?\s*")
 _STYLE_SIDES = re.compile(r"(?<![a-z-])(width|height)\s*:\s*(\d{1,5})(?:\.\d+)?px", re.IGNORECASE)
 
+_OWN_TEXTS = (("alt", "alt"), ("title", "title"), ("aria-label", "aria"))
+
 Attributes = Mapping[str, str | None]
 
 
 @dataclass(slots=True)
-class _Found:
-    """A candidate in the making: what its score needs beside it."""
+class _Picture:
+    """A candidate in the making: what the page has said of one picture so far."""
 
-    candidate: Candidate
-    in_figure: bool
+    addresses: list[str]
+    place: Place
+    sides: tuple[int | None, int | None]
     furniture: bool
-    figure_id: int = 0
     times: int = 1
+    texts: dict[tuple[str, str], None] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
 class Gatherer:
     """Gathers the candidates of a page as its images come by in document order.
 
     `prose` is some of the running text beside the images, to tell the page's language by.
     """
 
-    page: str
-    base: Base
-    structure: Structure = field(default_factory=Structure)
-    surroundings: Surroundings = field(default_factory=Surroundings)
-    heading: LexborNode | None = None
-    prose: list[str] = field(default_factory=list)
-    prose_length: int = 0
-    _heading_text: str = ""
-    _found: dict[str, _Found] = field(default_factory=dict)
-    _by_figure: dict[int, list[_Found]] = field(default_factory=dict)
-    _sources: dict[int, list[Attributes]] = field(default_factory=dict)
+    def __init__(self, page: str, base: Base) -> None:
+        self.page = page
+        self.base = base
+        self.prose: list[str] = []
+        self.prose_length = 0
+        self._pictures: dict[str, _Picture] = {}
+        self.start_piece()
 
     def start_piece(self) -> None:
         """Forget the elements of a piece of the page that has been read; its tree is gone."""
-        self.structure = Structure()
-        self.surroundings = Surroundings()
-        self.heading = None
-        self._by_figure.clear()
-        self._sources.clear()
-
-    def add_source(self, node: LexborNode) -> None:
-        """Take a picture's source element, which comes before its img."""
-        parent = node.parent
-        if parent is not None and parent.tag == "picture":
-            self._sources.setdefault(parent.mem_id, []).append(node.attributes)
+        self._structure = Structure()
+        self._surroundings = Surroundings()
+        self._heading: LexborNode | None = None
+        self._heading_text = ""
+        self._by_figure: dict[int, list[_Picture]] = {}
 
     def add_heading(self, node: LexborNode) -> None:
         """Take a heading: it belongs to the images after it."""
-        self.heading = node
+        self._heading = node
         self._heading_text = ""
 
     def add_figcaption(self, node: LexborNode) -> None:
         """Take a figcaption: it belongs to every image of its figure, before it or after."""
-        figure = self.structure.place_of(node).figure
-        text = tidy(node.text_lexbor())
-        if figure is None or not text:
-            return
-        for found in self._by_figure.get(figure.mem_id, ()):
-            _add_text(found.candidate, "figcaption", text)
+        parent = node.parent
+        figure = None if parent is None else self._structure.place_of(parent).figure
+        if figure is not None and (pictures := self._by_figure.get(figure.mem_id)):
+            text = tidy(node.text_lexbor())
+            for picture in pictures:
+                picture.texts["figcaption", text] = None
 
     def add_image(self, node: LexborNode) -> None:
         """Take an img element, if it names an address."""
         attributes = node.attributes
-        addresses = self._addresses(node, attributes)
-        if not addresses or len(self._found) >= MAX_CANDIDATES:
-            return
         parent = node.parent
-        place = Place() if parent is None else self.structure.place_of(parent)
-        known = self._found.get(addresses[0])
-        if known is None:
-            known = self._new(place, attributes, addresses)
+        addresses = self._addresses(node, attributes, parent)
+        pictures = self._pictures
+        if not addresses or len(pictures) >= MAX_CANDIDATES:
+            return
+        place = Place() if parent is None else self._structure.place_of(parent)
+        picture = pictures.get(addresses[0])
+        if picture is None:
+            words = file_words(addresses[0])
+            named = f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"
+            furniture = names_furniture(named[:1000])
+            picture = _Picture(addresses, place, _declared_sides(attributes), furniture)
+            pictures[addresses[0]] = picture
+            picture.texts["filename", words] = None
         else:
-            known.times += 1
-        self._add_texts(known, node, place, attributes)
+            picture.times += 1
+        if len(picture.texts) < 2 * _MAX_TEXTS:
+            self._add_texts(picture, node, place, attributes)
 
-    def _addresses(self, node: LexborNode, attributes: Attributes) -> list[str]:
+    def _addresses(
+        self, node: LexborNode, attributes: Attributes, parent: LexborNode | None
+    ) -> list[str]:
         """Return the canonical addresses of an image, best first."""
-        sources: list[Attributes] = []
-        if self._sources and (parent := node.parent) is not None:
-            sources = self._sources.get(parent.mem_id, [])
-        if sources or is_responsive(attributes):
-            written = by_preference(attributes, sources)[: 2 * MAX_ALTERNATIVES]
+        written: Iterable[str | None]
+        if parent is not None and parent.tag == "picture":
+            written = by_preference(attributes, _sources(node))
+        elif is_responsive(attributes):
+            written = by_preference(attributes, [])
         else:
-            source = attributes.get("src")
-            written = [source] if source and is_address(source) else []
-        found = [url for text in written if (url := self.base[text]) is not None]
-        return found if len(found) < 2 else list(dict.fromkeys(found))
-
-    def _new(self, place: Place, attributes: Attributes, addresses: list[str]) -> _Found:
-        """Make the candidate of a picture that is met for the first time."""
-        candidate = Candidate(
-            self.page,
-            addresses[0],
-            position=len(self._found),
-            in_link=place.anchor is not None,
-            container=place.container,
-            alternatives=addresses[1 : MAX_ALTERNATIVES + 1],
-        )
-        candidate.width, candidate.height = _declared_sides(attributes)
-        words = file_words(addresses[0])
-        furniture = names_furniture(
-            f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"[:1000]
-        )
-        found = _Found(candidate, place.figure is not None, furniture)
-        self._found[addresses[0]] = found
-        if words:
-            candidate.texts.append(Text("filename", words))
+            written = (attributes.get("src"),)
+        found: list[str] = []
+        for text in written:
+            if text and is_address(text):
+                url = self.base[text]
+                if url is not None and url not in found:
+                    found.append(url)
+                    if len(found) > MAX_ALTERNATIVES:
+                        break
         return found
 
     def _add_texts(
-        self, found: _Found, node: LexborNode, place: Place, attributes: Attributes
+        self, picture: _Picture, node: LexborNode, place: Place, attributes: Attributes
     ) -> None:
         """Give a picture the texts of one of its places in the page."""
-        candidate = found.candidate
-        for name, source in (("alt", "alt"), ("title", "title"), ("aria-label", "aria")):
+        texts = picture.texts
+        for name, source in _OWN_TEXTS:
             if value := attributes.get(name):
-                _add_text(candidate, source, tidy(value))
+                texts[source, tidy(value)] = None
         if place.figure is not None:
-            self._by_figure.setdefault(place.figure.mem_id, []).append(found)
-            _add_text(candidate, "aria", tidy(place.figure.attrs.get("aria-label")))
-            self._add_earlier_caption(found, place.figure)
-        for text, element in self.surroundings.around(node):
+            self._add_figure(picture, place.figure)
+        for text, element in self._surroundings.around(node):
             if self.prose_length < _PROSE and len(text) > _SENTENCE:
                 self.prose.append(text)
                 self.prose_length += len(text)
             caption = element is not None and len(text) < _MAX_CAPTION and is_caption(element)
-            _add_text(candidate, "figcaption" if caption else "surrounding", text)
+            texts["figcaption" if caption else "surrounding", text] = None
         if place.anchor is not None:
-            _add_text(candidate, "anchor", tidy(place.anchor.attrs.get("title")))
-            _add_text(candidate, "anchor", tidy(place.anchor.text_lexbor()))
-        if self.heading is not None:
-            self._heading_text = self._heading_text or tidy(self.heading.text_lexbor())
-            _add_text(candidate, "heading", self._heading_text)
+            texts["anchor", tidy(place.anchor.attributes.get("title"))] = None
+            texts["anchor", tidy(place.anchor.text_lexbor())] = None
+        if self._heading is not None:
+            self._heading_text = self._heading_text or tidy(self._heading.text_lexbor())
+            texts["heading", self._heading_text] = None
 
-    def _add_earlier_caption(self, found: _Found, figure: LexborNode) -> None:
-        """Add the caption of a figure that puts it before the image."""
+    def _add_figure(self, picture: _Picture, figure: LexborNode) -> None:
+        """Add what a figure says before its image; a caption behind it comes by later."""
+        self._by_figure.setdefault(figure.mem_id, []).append(picture)
+        picture.texts["aria", tidy(figure.attributes.get("aria-label"))] = None
         first = figure.first_child
         while first is not None and first.is_text_node:
             first = first.next
         if first is not None and first.tag == "figcaption":
-            _add_text(found.candidate, "figcaption", tidy(first.text_lexbor()))
+            picture.texts["figcaption", tidy(first.text_lexbor())] = None
 
     def finish(self, metadata: Metadata) -> list[Candidate]:
         """Return the candidates with their scores, those that only metadata names last."""
-        images = len(self._found)
-        for found in self._found.values():
-            candidate = found.candidate
-            sides = [side for side in (candidate.width, candidate.height) if side is not None]
-            candidate.dominance = dominance(
-                candidate.container,
-                found.in_figure,
-                candidate.in_link,
-                sides,
-                found.furniture,
-                found.times > 1,
-                candidate.position,
-                images,
-            )
-        named = {url for found in self._found.values() for url in _all_addresses(found.candidate)}
-        candidates = [found.candidate for found in self._found.values()]
-        return candidates + self._from_metadata(metadata, named)
+        pictures = self._pictures.values()
+        candidates = [
+            self._candidate(picture, position) for position, picture in enumerate(pictures)
+        ]
+        if metadata.images:
+            named = {url for picture in pictures for url in picture.addresses}
+            candidates += self._from_metadata(metadata, named)
+        return candidates
+
+    def _candidate(self, picture: _Picture, position: int) -> Candidate:
+        place = picture.place
+        width, height = picture.sides
+        in_link = place.anchor is not None
+        return Candidate(
+            page=self.page,
+            image=picture.addresses[0],
+            texts=[Text(source, text) for source, text in picture.texts if text][:_MAX_TEXTS],
+            width=width,
+            height=height,
+            position=position,
+            in_link=in_link,
+            container=place.container,
+            alternatives=picture.addresses[1:],
+            dominance=dominance(
+                place.container,
+                place.figure is not None,
+                in_link,
+                [side for side in picture.sides if side is not None],
+                picture.furniture,
+                picture.times > 1,
+                position,
+                len(self._pictures),
+            ),
+        )
 
     def _from_metadata(self, metadata: Metadata, named: set[str]) -> list[Candidate]:
         candidates: dict[str, Candidate] = {}
@@ -196,7 +200,7 @@ class Gatherer:
             url = self.base[image.address] if is_address(image.address) else None
             if url is None or url in named or len(candidates) >= MAX_CANDIDATES:
                 continue
-            position = len(self._found) + len(candidates)
+            position = len(self._pictures) + len(candidates)
             candidate = candidates.setdefault(
                 url, Candidate(self.page, url, position=position, container="meta")
             )
@@ -212,8 +216,17 @@ class Gatherer:
         return list(candidates.values())
 
 
-def _all_addresses(candidate: Candidate) -> list[str]:
-    return [candidate.image, *candidate.alternatives]
+def _sources(image: LexborNode) -> list[Attributes]:
+    """Return the attributes of a picture's source elements, which come before its img."""
+    found: list[Attributes] = []
+    node = image.prev
+    for _ in range(_MAX_SOURCES):
+        if node is None:
+            break
+        if node.tag == "source":
+            found.append(node.attributes)
+        node = node.prev
+    return found[::-1]
 
 
 def _add_text(candidate: Candidate, source: str, text: str) -> None:
@@ -240,5 +253,9 @@ def _declared_sides(attributes: Attributes) -> tuple[int | None, int | None]:
 
 
 def _side(value: str | None) -> int | None:
-    match = _PIXELS.fullmatch(value) if value else None
+    if not value:
+        return None
+    if len(value) < 6 and value.isdecimal():
+        return int(value) or None
+    match = _PIXELS.fullmatch(value)
     return int(match[1]) or None if match else None

@@ -4,6 +4,8 @@ Parsing is lexbor's (selectolax), which repairs markup as browsers do. One CSS q
 elements that matter in document order; nothing here recurses, so that depth costs no stack.
 """
 
+from collections.abc import Callable
+
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from data_pipeline.crawl.address import Base, canonical
@@ -19,7 +21,7 @@ from data_pipeline.crawl.texts import tidy
 MAX_LINKS = 5_000
 """Links of one page that are taken."""
 
-_SELECTOR = "img,source,figcaption,h1,h2,h3,h4,h5,h6,meta,base,title,link,script,amp-img"
+_SELECTOR = "img,figcaption,h1,h2,h3,h4,h5,h6,meta,base,title,link,script[type],amp-img"
 _HTML_TYPES = ("text/html", "application/xhtml", "application/xml", "text/xml")
 _SAMPLE_CHARACTERS = 240
 _MIN_PROBABILITY = 0.5
@@ -68,38 +70,48 @@ class _Reading:
         self._metadata = Metadata()
         self._links: dict[str, None] = {}
         self._title: str | None = None
+        self._declared_language = ""
         self._prose: list[str] = []
+
+    def read(self, html: bytes, content_type: str) -> None:
+        """Read all pieces of the page and fill in what they say."""
+        text = to_utf8(html, content_type)
+        selector = f"{_SELECTOR},{'a,area' if self._with_links else 'a[rel]'}"
+        takers = self._takers()
+        for piece in pieces(text):
+            tree = LexborHTMLParser(piece)
+            self._take_language(tree)
+            self._gatherer.start_piece()
+            for node in tree.css(selector):
+                takers[node.tag or ""](node)
+            self._finish_piece(tree)
+        self._finish()
+
+    def _takers(self) -> dict[str, Callable[[LexborNode], None]]:
+        """Return who takes the elements of each name.
+
+        No attribute: a cycle would leave the tree, a megabyte or more, to the garbage collector.
+        """
         gatherer = self._gatherer
-        self._takers = dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), gatherer.add_heading) | {
+        return dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), gatherer.add_heading) | {
             "a": self._take_link,
             "area": self._take_link,
             "img": gatherer.add_image,
             "amp-img": gatherer.add_image,
             "meta": self._metadata.add_meta,
             "figcaption": gatherer.add_figcaption,
-            "source": gatherer.add_source,
             "base": self._take_base,
             "link": self._take_relation,
             "script": self._take_script,
             "title": self._take_title,
         }
 
-    def read(self, html: bytes, content_type: str) -> None:
-        """Read all pieces of the page and fill in what they say."""
-        text = to_utf8(html, content_type)
-        selector = f"{_SELECTOR},{'a,area' if self._with_links else 'a[rel]'}"
-        for piece in pieces(text):
-            tree = LexborHTMLParser(piece)
-            self._gatherer.start_piece()
-            for node in tree.css(selector):
-                take = self._takers.get(node.tag or "")
-                if take is not None:
-                    take(node)
-            self._finish_piece(tree)
-        self._finish()
+    def _take_language(self, tree: LexborHTMLParser) -> None:
+        if not self._declared_language and (root := tree.root) is not None:
+            self._declared_language = root.attributes.get("lang") or ""
 
     def _take_base(self, node: LexborNode) -> None:
-        base = canonical(node.attrs.get("href") or "", self._page.url)
+        base = canonical(node.attributes.get("href") or "", self._page.url)
         if base is not None and self._gatherer.base.url == self._page.url:
             self._gatherer.base = Base(base)
 
@@ -108,7 +120,7 @@ class _Reading:
             self._title = tidy(node.text_lexbor())
 
     def _take_link(self, node: LexborNode) -> None:
-        attributes = node.attrs
+        attributes = node.attributes
         address = attributes.get("href")
         if not address:
             return
@@ -123,11 +135,11 @@ class _Reading:
                 self._links[link] = None
 
     def _take_script(self, node: LexborNode) -> None:
-        if "ld+json" in (node.attrs.get("type") or ""):
+        if "ld+json" in (node.attributes.get("type") or ""):
             self._metadata.add_json(node.text_lexbor())
 
     def _take_relation(self, node: LexborNode) -> None:
-        self._take_licence(node.attrs.get("rel") or "", node.attrs.get("href") or "")
+        self._take_licence(node.attributes.get("rel") or "", node.attributes.get("href") or "")
 
     def _take_licence(self, relation: str, address: str) -> None:
         if "license" in relation.lower() and not self._metadata.licence:
@@ -166,5 +178,5 @@ class _Reading:
         if len(sample) < _SAMPLE_CHARACTERS // 2:
             texts = (text.text for found in self._page.candidates[:20] for text in found.texts)
             sample = " ".join((sample, self._page.title, *texts))
-        code, probability = language(sample)
+        code, probability = language(sample, self._declared_language)
         return code if probability >= _MIN_PROBABILITY else ""

@@ -19,6 +19,7 @@ you your it be she what how than them through could should after before about
 """
 _ENGLISH = frozenset(_ENGLISH_WORDS.split())
 _ENOUGH = 5
+_ENOUGH_IF_DECLARED = 3
 _SURE = 0.99
 
 
@@ -30,15 +31,17 @@ def _identifier() -> Any:
     return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
 
 
-def language(text: str) -> tuple[str, float]:
+def language(text: str, declared: str = "") -> tuple[str, float]:
     """Return the ISO 639-1 code of the language of `text` and its probability in [0, 1].
 
     ("", 0.0) for fewer than MIN_LETTERS letters. Short texts (under some 30 letters) get codes
     with low probabilities, so ask for a probability before believing one: captions such as
-    "Big Ben, London" hold no more than names.
+    "Big Ben, London" hold no more than names. `declared` is the language that a page gives
+    itself; it is believed where some English words bear it out, and spares asking the model.
     """
     sample = _sample(text)
-    if len(_ENGLISH.intersection(sample.lower().split())) >= _ENOUGH:
+    enough = _ENOUGH_IF_DECLARED if declared[:2].lower() == "en" else _ENOUGH
+    if len(_ENGLISH.intersection(sample.lower().split())) >= enough:
         return "en", _SURE
     return _by_model(sample)
 

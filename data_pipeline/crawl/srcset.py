@@ -1,8 +1,9 @@
 """Responsive images: srcset lists and lazy-load attributes, and which address is the best."""
 
+import functools
 import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 MAX_ENTRIES = 40
 """How many entries of one srcset are looked at."""
@@ -27,18 +28,46 @@ LAZY_SOURCES = (
 _ADDRESS = re.compile(r"[\s,]*(\S+)")
 _DESCRIPTORS = re.compile(r"([^,(]*(?:\([^)]*\)?[^,(]*)*),?")
 _UNDECODABLE = re.compile(r"image/(?:avif|jxl|heic|svg|jp2)", re.IGNORECASE)
-_SRCSETS = frozenset(("srcset", *LAZY_SRCSETS))
-_RESPONSIVE = frozenset((*_SRCSETS, *LAZY_SOURCES))
-_RANKS = {name: rank for rank, name in enumerate((*LAZY_SOURCES, "src"))}
+_SRCSET = -1
+_RANKS = {name: rank for rank, name in enumerate((*LAZY_SOURCES, "src"))} | dict.fromkeys(
+    ("srcset", *LAZY_SRCSETS), _SRCSET
+)
+_RESPONSIVE = frozenset(_RANKS) - {"src"}
+_MAX_PLAIN = 4096
 _NO_ADDRESS = ("data:", "about:", "blob:", "javascript:", "{", "[", "<", "%7b")
 
+_SIZE = operator.itemgetter(1)
 
-def entries(srcset: str) -> list[tuple[str, float, str]]:
+Entry = tuple[str, float, str]
+
+
+def entries(srcset: str) -> list[Entry]:
     """Return (address, size, unit) for each entry; unit is "w" for pixels wide or "x" for density.
 
     Commas inside an address are part of it, as the HTML standard has it.
     """
-    found: list[tuple[str, float, str]] = []
+    return _plain_entries(srcset) or _careful_entries(srcset)
+
+
+def _plain_entries(srcset: str) -> list[Entry]:
+    """Return the entries of a list in which each is an address and one size; [] for all others."""
+    if len(srcset) > _MAX_PLAIN:
+        return []
+    found: list[Entry] = []
+    for entry in srcset.split(","):
+        words = entry.split()
+        if len(words) != 2:
+            return []
+        size, unit = _descriptor(words[1])
+        if not size:
+            return []
+        found.append((words[0], size, unit))
+    return found[:MAX_ENTRIES]
+
+
+def _careful_entries(srcset: str) -> list[Entry]:
+    """Read any list as the standard has it: the slow twin of `_plain_entries`."""
+    found: list[Entry] = []
     srcset = srcset[:65536]
     position = 0
     while len(found) < MAX_ENTRIES and (match := _ADDRESS.match(srcset, position)):
@@ -48,21 +77,23 @@ def entries(srcset: str) -> list[tuple[str, float, str]]:
         if address == match[1] and (rest := _DESCRIPTORS.match(srcset, position)):
             descriptors, position = rest[1], rest.end()
         if address:
-            found.append((address, *_descriptor(descriptors)))
+            sizes = (size for size in map(_descriptor, descriptors.split()) if size[0])
+            found.append((address, *next(sizes, (1.0, "x"))))
     return found
 
 
-def _descriptor(text: str) -> tuple[float, str]:
-    """Return size and unit of "640w" or "2x"; density 1 if it is neither."""
-    for word in text.split():
-        if word[-1] in "wx":
-            try:
-                size = float(word[:-1])
-            except ValueError:
-                continue
-            if 0 < size < 1e6:
-                return size, word[-1]
-    return 1.0, "x"
+@functools.lru_cache(maxsize=4096)
+def _descriptor(word: str) -> tuple[float, str]:
+    """Return size and unit of "640w" or "2x", size 0 if it is neither."""
+    unit = word[-1]
+    if unit in "wx":
+        try:
+            size = float(word[:-1])
+        except ValueError:
+            return 0.0, ""
+        if 0 < size < 1e6:
+            return size, unit
+    return 0.0, ""
 
 
 def is_responsive(attributes: Mapping[str, str | None]) -> bool:
@@ -72,7 +103,11 @@ def is_responsive(attributes: Mapping[str, str | None]) -> bool:
 
 def is_address(value: str | None) -> bool:
     """Say whether an attribute holds an address and no inline data or template."""
-    return bool(value) and not str(value).lstrip()[:11].lower().startswith(_NO_ADDRESS)
+    if not value:
+        return False
+    if value[0] == "/" or value[:4] == "http":
+        return True
+    return not value.lstrip()[:11].lower().startswith(_NO_ADDRESS)
 
 
 def is_decodable(source: Mapping[str, str | None]) -> bool:
@@ -82,24 +117,28 @@ def is_decodable(source: Mapping[str, str | None]) -> bool:
 
 def by_preference(
     image: Mapping[str, str | None], sources: list[Mapping[str, str | None]]
-) -> list[str]:
-    """Return the addresses of an image, best first: the widest, else the densest, else the lazy.
+) -> Iterable[str]:
+    """Return what an image names, best first: the widest, else the densest, else the lazy.
 
     `image` and `sources` are the attributes of the img and of its picture's source elements.
-    A placeholder in src (inline data) is left out; equals keep the order of the page.
+    Equals keep the order of the page. Not all of it need be an address.
     """
-    ranked: list[tuple[bool, float, str]] = []
-    plain: list[tuple[int, str]] = []
-    for attributes in (image, *(source for source in sources if is_decodable(source))):
+    listed: list[Entry] = []
+    single: list[tuple[int, str]] = []
+    for attributes in (image, *filter(is_decodable, sources)) if sources else (image,):
         for name, value in attributes.items():
-            if not value:
+            rank = _RANKS.get(name)
+            if rank is None or not value:
                 continue
-            if name in _SRCSETS:
-                ranked += [(unit != "w", -size, text) for text, size, unit in entries(value)]
-            elif attributes is image and name in _RANKS:
-                plain.append((_RANKS[name], value))
-    ranked.sort(key=operator.itemgetter(0, 1))
-    wide = [address for is_dense, size, address in ranked if not is_dense or size < -1]
-    rest = [address for is_dense, size, address in ranked if is_dense and size >= -1]
-    found = dict.fromkeys([*wide, *(value for _, value in sorted(plain)), *rest])
-    return [address for address in found if is_address(address)]
+            if rank == _SRCSET:
+                listed += entries(value)
+            elif attributes is image:
+                single.append((rank, value))
+    listed.sort(key=_SIZE, reverse=True)
+    single.sort()
+    found = [address for address, _, unit in listed if unit == "w"]
+    dense = [entry for entry in listed if entry[2] == "x"] if len(found) < len(listed) else []
+    found += [address for address, size, _ in dense if size > 1]
+    found += [address for _, address in single]
+    found += [address for address, size, _ in dense if size <= 1]
+    return dict.fromkeys(found)

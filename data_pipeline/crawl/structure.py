@@ -42,10 +42,11 @@ _BY_WORD = {word: name for name, words in _WORDS.items() for word in words.split
 _STRENGTH = {name: rank for rank, name in enumerate(_WORDS)}
 # What is inside of these stays there, even if it calls itself a header or the content.
 _CLOSED = frozenset(("ad", "nav", "footer", "aside"))
+_INDIFFERENT = INLINE | {"body", "html", "-document", "p", "center", "tr", "tbody"}
 _MAX_ANCESTORS = 256
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
     """What an element's ancestors, itself included, say about everything inside it."""
 
@@ -70,20 +71,22 @@ class Structure:
 
     def place_of(self, node: LexborNode) -> Place:
         """Return the place that the inside of `node` is."""
-        unknown: list[LexborNode] = []
-        place = Place()
-        current: LexborNode | None = node
+        places = self._places
+        place = places.get(node.mem_id)
+        if place is not None:
+            return place
+        unknown = [node]
+        current = node.parent
         while current is not None and len(unknown) < _MAX_ANCESTORS:
-            known = self._places.get(current.mem_id)
-            if known is not None:
-                place = known
+            place = places.get(current.mem_id)
+            if place is not None:
                 break
             unknown.append(current)
             current = current.parent
+        inner = place or Place()
         for element in reversed(unknown):
-            place = _inside(element, place)
-            self._places[element.mem_id] = place
-        return place
+            inner = places[element.mem_id] = _inside(element, inner)
+        return inner
 
 
 def _inside(element: LexborNode, outer: Place) -> Place:
@@ -91,7 +94,7 @@ def _inside(element: LexborNode, outer: Place) -> Place:
     tag = element.tag or ""
     if tag == "a":
         return Place(outer.container, element, outer.figure)
-    if tag in INLINE or tag in ("body", "html", "-document", "p", "center", "tr", "tbody"):
+    if tag in _INDIFFERENT:
         return outer
     figure = element if tag == "figure" else outer.figure
     container = _container(outer.container, _own_container(tag, element))

@@ -28,9 +28,13 @@ _MAX_LEVELS = 4
 _MAX_HOPS = 8
 _MAX_DESCENT = 6
 _RAW = 4 * MAX_SURROUNDING
-_CAPTION_WORDS = ("caption", "legend", "cutline")
+_MOSTLY_ENOUGH = MAX_SURROUNDING + 40
+_CAPTION = re.compile("caption|legend|cutline", re.IGNORECASE)
 _LETTER = re.compile(r"[^\W\d_]")
 _PARTS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
+_BREAKS_TO_SPACES = str.maketrans(dict.fromkeys(map(chr, range(128)), " ")) | {
+    ord(character): character for character in "abcdefghijklmnopqrstuvwxyz0123456789"
+}
 
 
 def tidy(text: str | None) -> str:
@@ -44,6 +48,8 @@ def file_words(url: str) -> str:
     stem = (name.rpartition(".")[0] or name)[:MAX_TEXT]
     if "%" in stem:
         stem = unquote(stem)
+    if stem.islower() and stem.isascii():
+        return " ".join(stem.translate(_BREAKS_TO_SPACES).split())
     words = _PARTS.sub(" ", stem).strip()
     return words if _LETTER.search(words) else ""
 
@@ -52,11 +58,8 @@ def is_caption(node: LexborNode) -> bool:
     """Say whether an element calls itself a caption."""
     if node.tag == "figcaption":
         return True
-    name = node.attrs.get("class")
-    if not name:
-        return False
-    name = name.lower()
-    return any(word in name for word in _CAPTION_WORDS)
+    name = node.attributes.get("class")
+    return bool(name) and _CAPTION.search(name) is not None
 
 
 Neighbour = tuple[str, LexborNode | None]
@@ -67,40 +70,43 @@ class Surroundings:
     """Finds the texts next to images, reading each block of a page only once."""
 
     def __init__(self) -> None:
-        self._blocks: dict[tuple[int, bool], str] = {}
+        self._blocks: dict[int, str] = {}
 
     def around(self, node: LexborNode) -> list[Neighbour]:
         """Return the nearest text after a node and the nearest before it, as far as there are.
 
         Looks at the neighbours, then at those of the parents, a few levels up.
         """
-        found: dict[bool, Neighbour] = {}
+        after: Neighbour | None = None
+        before: Neighbour | None = None
         top = node
         for _ in range(_MAX_LEVELS):
-            for after in (True, False):
-                if after not in found and (neighbour := self._along(top, after)) is not None:
-                    found[after] = neighbour
-            if len(found) == 2:
-                break
+            if after is None and (neighbour := top.next) is not None:
+                after = self._along(neighbour, True)
+            if before is None and (neighbour := top.prev) is not None:
+                before = self._along(neighbour, False)
+            if after is not None and before is not None:
+                return [after, before]
             parent = top.parent
             if parent is None or parent.tag in _STOPS:
                 break
             top = parent
-        return [found[after] for after in (True, False) if after in found]
+        return [found for found in (after, before) if found is not None]
 
-    def _along(self, top: LexborNode, after: bool) -> Neighbour | None:
-        """Read the inline run next to `top`, or the first block that holds text."""
+    def _along(self, first: LexborNode, after: bool) -> Neighbour | None:
+        """Read the inline run that begins with `first`, or the first block that holds text."""
         run: list[str] = []
         element: LexborNode | None = None
-        node = top.next if after else top.prev
+        node: LexborNode | None = first
         for _ in range(_MAX_HOPS):
             if node is None:
                 break
-            if node.is_text_node:
+            tag = node.tag
+            if tag == "-text":
                 text = (node.text_content or "").strip()
                 if text:
                     run.append(text)
-            elif (tag := node.tag) in INLINE:
+            elif tag in INLINE:
                 text = self._block(node, after)
                 if text:
                     run.append(text)
@@ -121,7 +127,7 @@ class Surroundings:
 
     def _block(self, node: LexborNode, after: bool) -> str:
         """Return the text of an element's end that is nearer to the image."""
-        key = (node.mem_id, after)
+        key = node.mem_id + after  # an address is even
         known = self._blocks.get(key)
         if known is None:
             known = _near(_nearest_block(node, after).text_lexbor(), after)
@@ -134,24 +140,32 @@ def _near(text: str, after: bool) -> str:
 
     Cuts to MAX_SURROUNDING characters.
     """
-    if after:
-        joined = " ".join(text[:_RAW].split())
+    joined = _collapsed(text[:_MOSTLY_ENOUGH] if after else text[-_MOSTLY_ENOUGH:])
+    if len(joined) <= MAX_SURROUNDING:
+        if len(text) <= _MOSTLY_ENOUGH:
+            return joined
+        joined = _collapsed(text[:_RAW] if after else text[-_RAW:])
         if len(joined) <= MAX_SURROUNDING:
             return joined
+    if after:
         return joined[:MAX_SURROUNDING].rpartition(" ")[0] or joined[:MAX_SURROUNDING]
-    joined = " ".join(text[-_RAW:].split())
-    if len(joined) <= MAX_SURROUNDING:
-        return joined
     return joined[-MAX_SURROUNDING:].partition(" ")[2] or joined[-MAX_SURROUNDING:]
+
+
+def _collapsed(text: str) -> str:
+    """Return `text` with single spaces; text that has them already is not taken apart."""
+    if text.isprintable() and "  " not in text:  # no other white space is printable
+        return text.strip(" ")
+    return " ".join(text.split())
 
 
 def _nearest_block(node: LexborNode, after: bool) -> LexborNode:
     """Descend to the first or last block inside `node` that holds text itself."""
     for _ in range(_MAX_DESCENT):
         child = node.first_child if after else node.last_child
-        while child is not None and child.is_text_node and not (child.text_content or "").strip():
+        while child is not None and child.tag == "-text" and not (child.text_content or "").strip():
             child = child.next if after else child.prev
-        if child is None or child.is_text_node:
+        if child is None or child.tag == "-text":
             break
         tag = child.tag
         if tag in INLINE or tag in _SILENT:
