@@ -20,6 +20,10 @@ from trawl.errors import RequestError, WorkError
 _COPY_BYTES = 8 << 20
 
 
+class NotFoundError(RequestError):
+    """No file lies there."""
+
+
 def is_remote(uri: str | Path) -> bool:
     """Say whether `uri` lies outside the local file system."""
     return "://" in str(uri) and not str(uri).startswith("file://")
@@ -70,12 +74,12 @@ def size(uri: str | Path) -> int:
         try:
             return _local(uri).stat().st_size
         except OSError as error:
-            raise RequestError(f"{uri}: no such file") from error
+            raise NotFoundError(f"{uri}: no such file") from error
     system, path = _remote(uri)
     try:
         return int(system.size(path))
     except FileNotFoundError as error:
-        raise RequestError(f"{uri}: no such file") from error
+        raise NotFoundError(f"{uri}: no such file") from error
 
 
 @contextlib.contextmanager
@@ -88,7 +92,7 @@ def open_read(uri: str | Path) -> Iterator[BinaryIO]:
         else:
             file = _local(uri).open("rb")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise RequestError(f"{uri}: no such file") from error
+        raise NotFoundError(f"{uri}: no such file") from error
     except PermissionError as error:
         raise RequestError(f"{uri}: may not be read ({error})") from error
     with file:
@@ -99,6 +103,19 @@ def read_bytes(uri: str | Path) -> bytes:
     """Return the whole file at `uri`."""
     with open_read(uri) as file:
         return file.read()
+
+
+def read_range(uri: str | Path, start: int, stop: int) -> bytes:
+    """Return bytes `start` to `stop` - 1 of the file at `uri`, fewer where it ends earlier."""
+    if is_remote(uri):
+        system, path = _remote(uri)
+        try:
+            return bytes(system.cat_file(path, start=start, end=stop))
+        except FileNotFoundError as error:
+            raise NotFoundError(f"{uri}: no such file") from error
+    with open_read(uri) as file:
+        file.seek(start)
+        return file.read(stop - start)
 
 
 def read_text(uri: str | Path) -> str:

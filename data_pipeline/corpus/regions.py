@@ -71,6 +71,11 @@ class Regions:
         """Return the number of regions."""
         return len(self.boxes)
 
+    def part(self, chosen: slice | npt.NDArray[np.intp]) -> "Regions":
+        """Return the `chosen` regions alone: views for a slice, copies for numbers."""
+        arrays = {name: getattr(self, name) for name in FIELDS}
+        return Regions(**{name: None if a is None else a[chosen] for name, a in arrays.items()})
+
     def float_features(self) -> npt.NDArray[np.float32]:
         """Return the features as a float32 copy [R, F], scaled where they are stored as int8."""
         features = self.features.astype(np.float32)

@@ -6,7 +6,7 @@ what is masked in it is not predicted.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,13 +17,14 @@ from transformers import PreTrainedTokenizerBase
 from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
-from pretrain.batches.geometry import locations
 from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import RETRIES
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
+from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.objectives import asked, check_objectives
@@ -41,7 +42,6 @@ class Row:
     """One pair on its way into a batch: the image's sample, the text as ids, whether they match."""
 
     image: Sample
-    regions: Regions
     text: Ids
     tags: Ids
     matches: bool
@@ -72,6 +72,7 @@ class ImageBertBatches:
         self._objectives = asked(objectives)
         self._as_published = as_published
         self._source = PairSource(corpora, seed, stage)
+        self._form = FeatureForm(corpora)
         self._mask = masker(
             tokenizer, config.mask_unit, config.mask_probability, config.max_seq_length
         )
@@ -99,11 +100,22 @@ class ImageBertBatches:
         [predicted] included, and the targets of the objectives: masked_labels int64 [masked],
         match_labels int64 [batch] (1 for a match), those of `RegionTargets`.
         """
-        rows = [self._drawn(place) for place in positions]
+        return assembled(self.make_stored(positions))
+
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does, with the features as they are stored: see `assembled`."""
+        return tensors(self._batch(self._rows(positions), positions))
+
+    def _rows(self, positions: Sequence[Place]) -> list[Row]:
+        """Return the rows of `positions`, their pairs drawn."""
+        return list(map(self._drawn, positions, self._source.samples(positions)))
+
+    def _batch(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, Array]:
+        """Return the rows of `positions` as a batch, with the targets of the objectives."""
         batch = self._laid_out(rows, positions)
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([int(row.matches) for row in rows])
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return batch
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -119,12 +131,10 @@ class ImageBertBatches:
             self._row(samples[number], text, tags[number], True)
             for number, text in zip(images, texts, strict=True)
         ]
-        batch = self._laid_out(rows, None)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return assembled(tensors(self._laid_out(rows, None)))
 
-    def _drawn(self, place: Place) -> Row:
-        """Read the sample at `place`, with another's image or text in half of the cases."""
-        sample = self._source.sample(place)
+    def _drawn(self, place: Place, sample: Sample) -> Row:
+        """Return `sample`, at `place`, with another's image or text in half of the cases."""
         text = self._source.caption(sample, self._source.chance(place, "caption").random())
         if "itm" not in self._objectives:
             return self._row(sample, text, self._tags(place, sample), True)
@@ -151,11 +161,10 @@ class ImageBertBatches:
         return self._source.tags(of, image, config.tag_confidence, config.tag_attributes)
 
     def _row(self, image: Sample, text: str, tags: str, matches: bool) -> Row:
-        """Return a pair with its text and tags as ids and its regions, all cut to fit."""
+        """Return a pair with its text and tags as ids, cut to fit."""
         ids, tag_ids = self._encoder.encode(text), self._encoder.encode(tags)
         kept, kept_tags = truncated(len(ids), len(tag_ids), self._config.max_seq_length)
-        regions = surest(image.regions, self._config.max_regions)
-        return Row(image, regions, ids[:kept], tag_ids[:kept_tags], matches)
+        return Row(image, ids[:kept], tag_ids[:kept_tags], matches)
 
     def _laid_out(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
         """Return texts and regions of `rows`, masked by the chances of `positions` if there are."""
@@ -172,23 +181,26 @@ class ImageBertBatches:
         special = self._encoder.special
         lengths = [text_length(len(row.text), len(row.tags)) for row in rows]
         width = self._config.max_seq_length if self._as_published else max(lengths)
-        ids = np.full((len(rows), width), special.pad, dtype=np.int64)
-        segments = np.zeros(width, dtype=np.int64)
+        places = RowPlaces.of(lengths, width)
+        ids = np.full(places.total, special.pad, dtype=np.int64)
+        segments = np.zeros_like(ids)
         masked: list[Ids] = [_NOTHING]
         labels: list[Ids] = [_NOTHING]
-        for number, row in enumerate(rows):
+        for number, (row, first) in enumerate(zip(rows, places.starts.tolist(), strict=True)):
             start, end = special.start, special.separator
-            columns = fill_text(ids[number], segments, row.text, row.tags, start, end)
-            words = ids[number, columns]
+            columns = first + fill_text(
+                ids[first:], segments[first:], row.text, row.tags, start, end
+            )
+            words = ids[columns]
             if positions is not None and "mlm" in self._objectives:
                 chance = self._source.chance(positions[number], "masks")
-                ids[number, columns], chosen = self._mask(words, chance)
+                ids[columns], chosen = self._mask(words, chance)
                 if self._predicted(row):
-                    masked.append(number * width + columns[chosen])
+                    masked.append(columns[chosen])
                     labels.append(words[chosen])
         found: dict[str, Array] = {
-            "input_ids": ids,
-            "text_mask": (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64),
+            "input_ids": places.shaped(ids),
+            "text_mask": places.mask(),
             "masked_positions": np.concatenate(masked),
         }
         if positions is not None and "mlm" in self._objectives:
@@ -198,25 +210,25 @@ class ImageBertBatches:
     def _regions(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
         """Return features, locations, mask and targets of the regions of `rows`."""
         config = self._config
-        counts = [len(row.regions) for row in rows]
+        samples = [row.image for row in rows]
+        counts = [min(config.max_regions, sample.region_count) for sample in samples]
         width = config.max_regions if self._as_published else max(1, *counts)
-        features = np.zeros((len(rows), width, config.img_feature_dim), dtype=np.float32)
-        places = np.zeros((len(rows), width, LOCATION), dtype=np.float32)
+        stored = StoredRegions(self._form, samples, RowPlaces.of(counts, width))
         objectives = self._objectives if positions is not None else ()
         targets = RegionTargets(objectives, config.region_mask_probability, config.img_feature_dim)
-        for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            meta, own = row.image.meta, features[number, :count]
-            own[:] = row.regions.float_features()
-            places[number, :count] = locations(
-                row.regions.boxes, meta["width"], meta["height"], LOCATION
-            )
-            if positions is not None:
+        for number, (row, sample) in enumerate(zip(rows, samples, strict=True)):
+            if not targets.wanted and sample.region_count <= config.max_regions:
+                continue
+            regions = surest(sample.regions, config.max_regions)
+            if regions is not sample.regions:
+                stored.put(stored.row(number), regions)
+            if positions is not None and targets.wanted:
                 chance = self._source.chance(positions[number], "regions")
-                targets.mask(own, row.regions, chance, number * width, self._predicted(row))
+                targets.mask(stored, number, regions, chance, self._predicted(row))
         return {
-            "img_feats": features,
-            "img_locations": places,
-            "region_mask": (np.arange(width) < np.array(counts)[:, None]).astype(np.int64),
+            **stored.arrays("img_feats"),
+            "img_locations": stored.locations([sample.meta for sample in samples], LOCATION),
+            "region_mask": stored.places.mask(),
             **targets.arrays(config.object_classes),
         }
 
@@ -234,6 +246,4 @@ def surest(regions: Regions, limit: int) -> Regions:
         return regions
     confident = np.argsort(-regions.object_conf.astype(np.float32), kind="stable")
     kept = np.sort(confident[:limit])
-    arrays: dict[str, Any] = {field.name: getattr(regions, field.name) for field in fields(regions)}
-    chosen: dict[str, Any] = {name: None if a is None else a[kept] for name, a in arrays.items()}
-    return Regions(**chosen)
+    return regions.part(kept)

@@ -17,15 +17,16 @@ from transformers import PreTrainedTokenizerBase
 from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
-from pretrain.batches.geometry import locations
 from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.lxmert_answers import NO_ANSWER, AnswerTable
 from pretrain.batches.lxmert_sentences import Sentence, SentenceSource
-from pretrain.batches.mask_regions import mask_regions
+from pretrain.batches.mask_regions import draw_masks
 from pretrain.batches.mask_units import masker
 from pretrain.batches.padding import Array, flattened, padded
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import CLEAN_ABOVE, contrast_label
+from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import Ids, TextEncoder
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.objectives import asked, check_objectives
@@ -47,14 +48,12 @@ _REGION_TARGETS = {
     "moc-kl": ("object_probabilities",),
     "mrfr": ("feature_targets",),
 }
-_TARGETS: dict[str, Callable[[Regions, Array, Array], Array]] = {
-    "object_labels": lambda regions, *_: regions.object_ids.astype(np.int64),
-    "object_weights": lambda regions, *_: regions.object_conf.astype(np.float32),
-    "attribute_labels": lambda regions, *_: regions.attribute_ids.astype(np.int64),
-    "attribute_weights": lambda regions, *_: regions.attribute_conf.astype(np.float32),
-    "object_probabilities": lambda regions, *_: np.asarray(regions.class_probs, dtype=np.float32),
-    "feature_targets": lambda _, features, __: features,
-    "feature_weights": lambda _, __, masked: masked.astype(np.float32),
+_TARGETS: dict[str, Callable[[Regions], Array]] = {
+    "object_labels": lambda regions: regions.object_ids.astype(np.int64),
+    "object_weights": lambda regions: regions.object_conf.astype(np.float32),
+    "attribute_labels": lambda regions: regions.attribute_ids.astype(np.int64),
+    "attribute_weights": lambda regions: regions.attribute_conf.astype(np.float32),
+    "object_probabilities": lambda regions: np.asarray(regions.class_probs, dtype=np.float32),
 }
 _OF_ALL_REGIONS = frozenset({"moc-confidence", "attributes"})
 _OF_MASKED_REGIONS = frozenset({"moc", "moc-kl", "mrfr"})
@@ -72,15 +71,13 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Image:
-    """One image: features [regions, F], boxes [regions, 4] as shares of the image.
+class Predicted:
+    """What is predicted of the regions of one image.
 
-    places: which regions are predicted; targets: by name, one row for each of them; share: what the
-    regions add to `region_normaliser`.
+    places: which, in the flattened regions; targets: by name, one row for each of them; share: what
+    the regions add to `region_normaliser`.
     """
 
-    features: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
     places: npt.NDArray[np.integer[Any]]
     targets: dict[str, Array]
     share: float
@@ -108,6 +105,7 @@ class LxmertBatches:
     ) -> None:
         check_objectives(objectives, config)
         self._source = PairSource(corpora, seed, stage)
+        self._form = FeatureForm(corpora)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._objectives = asked(objectives)
@@ -202,26 +200,34 @@ class LxmertBatches:
         object_weights, attribute_weights, object_probabilities, feature_targets, feature_weights
         float32 [predicted, ..], region_normaliser float32 [].
         """
-        drawn, texts, images = [], [], []
-        for place in positions:
-            sample = self._source.sample(place)
-            sentence = self._sentences.draw(place, sample)
-            drawn.append(sentence)
-            texts.append(self._masked_text(place, sentence))
-            images.append(self._masked_image(place, sample, sentence))
-        batch = self._inputs(texts, images)
-        width, regions = batch["input_ids"].shape[1], batch["visual_feats"].shape[1]
-        batch["masked_positions"] = flattened([text.columns for text in texts], width)
-        batch["predicted_regions"] = flattened([image.places for image in images], regions)
+        return assembled(self.make_stored(positions))
+
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does, with the features as they are stored: see `assembled`."""
+        samples = self._source.samples(positions)
+        drawn = list(map(self._sentences.draw, positions, samples))
+        texts = list(map(self._masked_text, positions, drawn))
+        stored = self._stored(samples)
+        found = [
+            self._masked_regions(place, sample, sentence, stored, number)
+            for number, (place, sample, sentence) in enumerate(
+                zip(positions, samples, drawn, strict=True)
+            )
+        ]
+        batch = self._inputs(texts, stored, samples)
+        batch["masked_positions"] = flattened(
+            [text.columns for text in texts], batch["input_ids"].shape[1]
+        )
+        batch["predicted_regions"] = np.concatenate([each.places for each in found])
         if "mlm" in self._objectives:
             batch["masked_labels"] = np.concatenate([text.labels for text in texts])
         for name in self._region_targets:
-            batch[name] = np.concatenate([image.targets[name] for image in images])
+            batch[name] = np.concatenate([each.targets[name] for each in found])
         if self._objectives & _NORMALISED:
-            total = sum(image.share for image in images)
+            total = sum(each.share for each in found)
             batch["region_normaliser"] = np.array(total, dtype=np.float32)
         batch.update(self._labels(positions, drawn))
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return tensors(batch)
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -232,15 +238,13 @@ class LxmertBatches:
         [batch, regions, F]; visual_pos float32 [batch, regions, 4]; visual_attention_mask int64
         [batch, regions], which is not there with `region_count` "as_published".
         """
-        samples = {number: corpus[number] for number in set(images)}
-        made = {number: self._image(sample) for number, sample in samples.items()}
-        tags = {number: self._sentences.tags(corpus, each) for number, each in samples.items()}
+        samples = corpus.samples(images)
+        tags = {each.key: self._sentences.tags(corpus, each) for each in samples}
         rows = [
-            self._text(Sentence(text, tags[number]))[0]
-            for number, text in zip(images, texts, strict=True)
+            self._text(Sentence(text, tags[sample.key]))[0]
+            for sample, text in zip(samples, texts, strict=True)
         ]
-        batch = self._inputs(rows, [made[number] for number in images])
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return assembled(tensors(self._inputs(rows, self._stored(samples), samples)))
 
     def _text(self, sentence: Sentence) -> tuple[Text, npt.NDArray[np.intp], int]:
         """Return a text laid out, the columns of its words, and how many are the sentence's."""
@@ -266,47 +270,54 @@ class LxmertBatches:
             chosen = chosen[chosen < kept] if sentence.change == "tags" else chosen[:0]
         return Text(text.ids, text.segments, columns[chosen], words[chosen])
 
-    def _image(self, sample: Sample) -> Image:
-        """Return the regions of `sample` as they are; RequestError if it has too few of them."""
-        config, meta = self._config, sample.meta
-        regions = _first(sample.regions, config.max_regions)
-        if config.region_count == "as_published" and len(regions) < config.max_regions:
+    def _stored(self, samples: Sequence[Sample]) -> StoredRegions:
+        """Return the regions of `samples` as they are; RequestError if one has too few of them."""
+        config = self._config
+        counts = [min(config.max_regions, sample.region_count) for sample in samples]
+        if config.region_count == "as_published" and min(counts) < config.max_regions:
+            sample = samples[int(np.argmin(counts))]
             raise RequestError(
-                f"sample {sample.key}: {len(regions)} regions, and LXMERT takes "
+                f"sample {sample.key}: {sample.region_count} regions, and LXMERT takes "
                 f"{config.max_regions} of each; set model.config.region_count to sound"
             )
-        boxes = locations(regions.boxes, meta["width"], meta["height"], 4)
-        return Image(regions.float_features(), boxes, _NOWHERE, {}, 0.0)
+        width = config.max_regions if self._as_published else max(1, *counts)
+        return StoredRegions(self._form, samples, RowPlaces.of(counts, width))
 
-    def _masked_image(self, place: Place, sample: Sample, sentence: Sentence) -> Image:
-        """Return the regions of `sample`, masked for the objectives that predict them."""
-        image, config = self._image(sample), self._config
+    def _masked_regions(
+        self, place: Place, sample: Sample, sentence: Sentence, stored: StoredRegions, number: int
+    ) -> Predicted:
+        """Mask row `number` of `stored`, the regions of `sample`; return what is predicted."""
+        config = self._config
         if not self._regional:
-            return image
-        regions = _first(sample.regions, config.max_regions)
+            return Predicted(_NOWHERE, {}, 0.0)
+        own = stored.row(number)
+        regions = sample.regions.part(slice(own.stop - own.start))
         if "moc-kl" in self._objectives and regions.class_probs is None:
             raise WorkError(
                 f"sample {sample.key}: no class_probs, as others have; train moc instead"
             )
-        corrupted, chosen = mask_regions(
-            image.features,
-            self._source.chance(place, "regions"),
-            config.region_mask_probability,
-            ZERO_SHARE,
-            RANDOM_SHARE,
-            lambda draw: self._source.region_feature(place, draw),
+        chance = self._source.chance(place, "regions")
+        masks = draw_masks(
+            len(regions), chance, config.region_mask_probability, ZERO_SHARE, RANDOM_SHARE
         )
-        masked = np.zeros(len(regions), dtype=bool)
-        masked[chosen] = True
-        places = np.arange(len(regions)) if self._predicts_all else chosen
+        chosen = np.arange(len(regions)) if self._predicts_all else masks.places
         share = len(regions) * config.region_mask_probability
         if sentence.change == "caption" and not config.mask_loss_for_unmatched:
-            places, share = places[:0], 0.0
+            chosen, share = chosen[:0], 0.0
         targets = {
-            name: _TARGETS[name](regions, image.features, masked)[places]
+            name: _TARGETS[name](regions)[chosen]
             for name in self._region_targets
+            if name in _TARGETS
         }
-        return Image(corrupted, image.boxes, places, targets, share)
+        if "feature_targets" in self._region_targets:
+            targets["feature_targets"] = stored.values(own.start + chosen)
+        if "feature_weights" in self._region_targets:
+            targets["feature_weights"] = np.isin(chosen, masks.places).astype(np.float32)
+        stored.features[own.start + masks.zeroed] = 0
+        for region, draw in zip((own.start + masks.replaced).tolist(), masks.draws, strict=True):
+            other = self._source.region(place, float(draw))
+            stored.put_features(slice(region, region + 1), other)
+        return Predicted(own.start + chosen, targets, share)
 
     def _labels(
         self, positions: Sequence[Place], drawn: Sequence[Sentence]
@@ -336,26 +347,20 @@ class LxmertBatches:
             return NO_ANSWER
         return self._answers.draw(sentence.answers, self._source.chance(place, "answer"))
 
-    def _inputs(self, texts: Sequence[Text], images: Sequence[Image]) -> dict[str, Array]:
+    def _inputs(
+        self, texts: Sequence[Text], stored: StoredRegions, samples: Sequence[Sample]
+    ) -> dict[str, Array]:
         """Return the padded inputs of the model."""
         config = self._config
         width = config.max_seq_length if self._as_published else 0
-        regions = config.max_regions if self._as_published else 1
         ids, text_mask = padded([text.ids for text in texts], width, self._encoder.special.pad)
-        features, region_mask = padded([image.features for image in images], regions)
         inputs = {
             "input_ids": ids,
             "token_type_ids": padded([text.segments for text in texts], width)[0],
             "attention_mask": text_mask,
-            "visual_feats": features,
-            "visual_pos": padded([image.boxes for image in images], regions)[0],
+            **stored.arrays("visual_feats"),
+            "visual_pos": stored.locations([sample.meta for sample in samples], 4),
         }
         if config.region_count == "sound":
-            inputs["visual_attention_mask"] = region_mask
+            inputs["visual_attention_mask"] = stored.places.mask()
         return inputs
-
-
-def _first(regions: Regions, count: int) -> Regions:
-    """Return the first `count` regions."""
-    arrays = {name: value for name, value in vars(regions).items() if value is not None}
-    return Regions(**{name: value[:count] for name, value in arrays.items()})

@@ -11,13 +11,15 @@ from transformers import PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus, Sample
 from pretrain.batches import checks
-from pretrain.batches.layout import GEOMETRY, fill_regions, fill_text, text_length, truncated
+from pretrain.batches.layout import GEOMETRY, fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
 from pretrain.batches.oscar_texts import OscarTexts, Texts
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import Change, contrast_label, match_label
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
+from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.stored import BEHIND, FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
 from pretrain.models.oscar_config import OscarConfig
 from pretrain.objectives import asked, check_objectives
@@ -61,6 +63,7 @@ class OscarBatches:
         self._objectives = asked(objectives)
         self._as_published = as_published
         self._source = PairSource(corpora, seed, stage)
+        self._form = FeatureForm(corpora)
         self._drawn = OscarTexts(self._source, config, self._objectives)
         self._mask = masker(
             tokenizer, config.mask_unit, config.mask_probability, config.max_seq_length
@@ -90,13 +93,26 @@ class OscarBatches:
     def make(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
         """Return the batch of `positions`.
 
-        input_ids, token_type_ids int64 [batch, text]; attention_mask int64 [batch, text + regions];
-        img_feats float32 [batch, regions, 2054]; masked_positions int64 [masked] and, with heads of
-        regions, predicted_regions int64 [predicted]: places in the flattened text and regions; and
-        the targets of the objectives: masked_labels int64 [masked], contrast_labels and
-        match_labels int64 [batch], those of `RegionTargets`.
+        input_ids, token_type_ids int64 [batch, text]; attention_mask int64
+        [batch, text + regions]; img_feats float32 [batch, regions, 2054]; masked_positions int64
+        [masked] and, with heads of regions, predicted_regions int64 [predicted]: places in the
+        flattened text and regions; and the targets of the objectives: masked_labels int64 [masked],
+        contrast_labels and match_labels int64 [batch], those of `RegionTargets`.
         """
-        rows = [self._row(self._drawn.at(place)) for place in positions]
+        return assembled(self.make_stored(positions))
+
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does, with the features as they are stored: see `assembled`."""
+        return tensors(self._batch(self._rows(positions), positions))
+
+    def _rows(self, positions: Sequence[Place]) -> list[Row]:
+        """Return the rows of `positions`, their texts drawn."""
+        samples = self._source.samples(positions)
+        drawn = map(self._drawn.at, positions, samples)
+        return list(map(self._row, drawn))
+
+    def _batch(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, Array]:
+        """Return the rows of `positions` as a batch, with the targets of the objectives."""
         batch = self._laid_out(rows, positions)
         if "contrast" in self._objectives:
             classes = self._config.num_contrast_classes or 2
@@ -104,7 +120,7 @@ class OscarBatches:
             batch["contrast_labels"] = np.array(labels)
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([match_label(row.change) for row in rows])
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return batch
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -119,8 +135,7 @@ class OscarBatches:
             self._row(Texts(samples[number], text, tags[number]))
             for number, text in zip(images, texts, strict=True)
         ]
-        batch = self._laid_out(rows, None)
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return assembled(tensors(self._laid_out(rows, None)))
 
     def _row(self, texts: Texts) -> Row:
         """Return the texts of a sample as ids, cut to fit."""
@@ -140,29 +155,30 @@ class OscarBatches:
         special = self._encoder.special
         lengths = [text_length(len(row.caption), len(row.tags)) for row in rows]
         width = self._config.max_seq_length if self._as_published else max(lengths)
-        ids = np.full((len(rows), width), special.pad, dtype=np.int64)
+        places = RowPlaces.of(lengths, width)
+        ids = np.full(places.total, special.pad, dtype=np.int64)
         segments = np.zeros_like(ids)
         masked: list[Ids] = [np.empty(0, dtype=np.int64)]
         labels: list[Ids] = [np.empty(0, dtype=np.int64)]
-        for number, row in enumerate(rows):
-            columns = fill_text(
-                ids[number],
-                segments[number],
+        for number, (row, first) in enumerate(zip(rows, places.starts.tolist(), strict=True)):
+            columns = first + fill_text(
+                ids[first:],
+                segments[first:],
                 row.caption,
                 row.tags,
                 special.start,
                 special.separator,
             )
             if positions is not None and "mlm" in self._objectives:
-                whole = ids[number, columns]
+                whole = ids[columns]
                 chance = self._source.chance(positions[number], "masks")
-                ids[number, columns], chosen = self._masked(row, whole, chance)
-                masked.append(number * width + columns[chosen])
+                ids[columns], chosen = self._masked(row, whole, chance)
+                masked.append(columns[chosen])
                 labels.append(whole[chosen])
         found = {
-            "input_ids": ids,
-            "token_type_ids": segments,
-            "text_mask": (np.arange(width) < np.array(lengths)[:, None]).astype(np.int64),
+            "input_ids": places.shaped(ids),
+            "token_type_ids": places.shaped(segments),
+            "text_mask": places.mask(),
             "masked_positions": np.concatenate(masked),
         }
         if positions is not None and "mlm" in self._objectives:
@@ -190,24 +206,22 @@ class OscarBatches:
     def _regions(
         self, rows: Sequence[Row], positions: Sequence[Place] | None
     ) -> tuple[dict[str, Array], npt.NDArray[np.int64]]:
-        """Return the vectors [batch, regions, 2054] with the targets of regions, and their mask."""
+        """Return features and geometry [batch, regions, ...], targets of regions, and a mask."""
         config = self._config
-        counts = [min(config.max_regions, len(row.sample.regions)) for row in rows]
+        samples = [row.sample for row in rows]
+        counts = [min(config.max_regions, sample.region_count) for sample in samples]
         width = config.max_regions if self._as_published else max(1, *counts)
-        features = np.zeros((len(rows), width, config.img_feature_dim), dtype=np.float32)
+        stored = StoredRegions(self._form, samples, RowPlaces.of(counts, width))
         objectives = self._objectives if positions is not None else ()
         targets = RegionTargets(
             objectives, config.region_mask_probability, config.img_feature_dim - GEOMETRY
         )
-        for number, (row, count) in enumerate(zip(rows, counts, strict=True)):
-            meta, regions = row.sample.meta, row.sample.regions
-            fill_regions(features[number], regions, meta["width"], meta["height"])
-            if positions is not None:
-                chance = self._source.chance(positions[number], "regions")
-                predicted = row.change == "nothing" or not config.conditional_masking
-                own = features[number, :count, :-GEOMETRY]
-                targets.mask(own, regions, chance, number * width, predicted)
-        found: dict[str, Array] = {"img_feats": features}
+        for number, row in enumerate(rows) if targets.wanted else ():
+            chance = self._source.chance(positions[number], "regions")  # type: ignore[index]
+            predicted = row.change == "nothing" or not config.conditional_masking
+            targets.mask(stored, number, row.sample.regions, chance, predicted)
+        geometry = stored.locations([sample.meta for sample in samples], GEOMETRY)
+        found = {**stored.arrays("img_feats"), "img_feats" + BEHIND: geometry}
         if config.object_classes or config.feature_head:
             found.update(targets.arrays(config.object_classes))
-        return found, (np.arange(width) < np.array(counts)[:, None]).astype(np.int64)
+        return found, stored.places.mask()

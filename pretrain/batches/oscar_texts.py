@@ -63,9 +63,8 @@ class OscarTexts:
         found: list[dict[str, str]] = sample.meta.get("questions", [])
         return found
 
-    def at(self, place: Place) -> Texts:
-        """Return the sample at `place` with its texts, one of them exchanged or none."""
-        sample = self._source.sample(place)
+    def at(self, place: Place, sample: Sample) -> Texts:
+        """Return `sample`, which is at `place`, with its texts, one of them exchanged or none."""
         draw = self._source.chance(place, "caption").random()
         caption, tags = self._pair(place, sample, draw)
         if not self.pollutes:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from data_pipeline.corpus.reader import Corpus, Sample
+from data_pipeline.corpus.regions import Regions
 from pretrain.batches.checks import CAPTIONS_FIX, check_captions
 from pretrain.batches.order import Place as Place
 from pretrain.batches.pollute import other_sample
@@ -44,6 +44,14 @@ class PairSource:
         """Return the sample at `place`."""
         return self.corpora[place[0]][place[1]]
 
+    def samples(self, places: Sequence[Place]) -> list[Sample]:
+        """Return the samples at `places`, those of a corpus located together."""
+        found: dict[int, Sample] = {}
+        for number, corpus in enumerate(self.corpora):
+            own = [row for row, place in enumerate(places) if place[0] == number]
+            found.update(zip(own, corpus.samples([places[row][1] for row in own]), strict=True))
+        return [found[row] for row in range(len(places))]
+
     def other(self, place: Place, draw: float) -> Sample:
         """Return another sample of the same corpus, chosen evenly by `draw` in [0, 1).
 
@@ -68,8 +76,8 @@ class PairSource:
         corpus = of if isinstance(of, Corpus) else self.corpora[of[0]]
         return tag_text(sample, corpus.manifest.detector, confidence, attributes)
 
-    def region_feature(self, place: Place, draw: float) -> npt.NDArray[np.float32]:
-        """Return a region's feature [F] of any sample of the same corpus, `draw` in [0, 1).
+    def region(self, place: Place, draw: float) -> Regions:
+        """Return one region, alone, of any sample of the same corpus, `draw` in [0, 1).
 
         Samples are equally likely, and the regions of one too; a sample without regions passes the
         question on to the next. Raises WorkError if no sample has any.
@@ -80,10 +88,7 @@ class PairSource:
             regions = corpus.regions((int(number) + step) % len(corpus))
             if len(regions):
                 row = int(rest * len(regions))
-                feature = regions.features[row].astype(np.float32)
-                if regions.scale is not None:
-                    feature *= np.float32(regions.scale[row])
-                return feature
+                return regions.part(slice(row, row + 1))
         raise WorkError(f"{corpus.uri}: no sample has regions")
 
 

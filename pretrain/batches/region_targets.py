@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.corpus.regions import Regions
-from pretrain.batches.mask_regions import mask_regions
+from pretrain.batches.mask_regions import draw_masks
+from pretrain.batches.stored import StoredRegions
 from trawl.errors import WorkError
 
 ZERO_SHARE = 0.9
@@ -34,34 +35,44 @@ class RegionTargets:
         self._probabilities: list[Array] = []
         self._regions = 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether an objective is about regions."""
+        return bool(self._objectives)
+
     def mask(
         self,
-        features: npt.NDArray[np.float32],
+        stored: StoredRegions,
+        number: int,
         regions: Regions,
         chance: np.random.Generator,
-        start: int,
         predicted: bool,
     ) -> None:
-        """Mask `features` [regions of the row, F] in place; remember what stood there.
+        """Mask the regions of row `number` of `stored`; remember what stood there.
 
-        regions: the same regions as stored; start: the row's first place in the flattened regions;
-        predicted: whether the heads shall say what is masked (no target is kept otherwise).
-        Nothing is masked where no objective is about regions.
+        regions: those of the row as its sample has them, for their labels; predicted: whether the
+        heads shall say what is masked (no target is kept otherwise).
         """
-        if not self._objectives:
-            return
-        self._regions += len(features)
-        corrupted, places = mask_regions(features, chance, self._probability, ZERO_SHARE)
+        own = stored.row(number)
+        self._regions += own.stop - own.start
+        masks = draw_masks(own.stop - own.start, chance, self._probability, ZERO_SHARE)
         if predicted:
-            self._places.append(start + places.astype(np.int64))
-            self._labels.append(regions.object_ids[places].astype(np.int64))
-            self._confidences.append(regions.object_conf[places].astype(np.float32))
-            self._features.append(features[places])
-            if "moc-kl" in self._objectives:
-                if regions.class_probs is None:
-                    raise WorkError("moc-kl: a sample has no class_probs, as others have")
-                self._probabilities.append(regions.class_probs[places].astype(np.float32))
-        features[:] = corrupted
+            self._remember(stored, own.start, regions, masks.places)
+        stored.features[own.start + masks.zeroed] = 0
+
+    def _remember(
+        self, stored: StoredRegions, start: int, regions: Regions, chosen: npt.NDArray[np.intp]
+    ) -> None:
+        """Keep the targets of the `chosen` of `regions`, whose row begins at place `start`."""
+        self._places.append(start + chosen.astype(np.int64))
+        self._labels.append(regions.object_ids[chosen].astype(np.int64))
+        self._confidences.append(regions.object_conf[chosen].astype(np.float32))
+        if self._objectives & _FEATURES:
+            self._features.append(stored.values(start + chosen))
+        if "moc-kl" in self._objectives:
+            if regions.class_probs is None:
+                raise WorkError("moc-kl: a sample has no class_probs, as others have")
+            self._probabilities.append(regions.class_probs[chosen].astype(np.float32))
 
     def arrays(self, classes: int) -> dict[str, Array]:
         """Return predicted_regions [predicted] and, of the objectives, the targets.

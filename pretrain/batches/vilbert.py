@@ -15,13 +15,14 @@ from transformers import PreTrainedTokenizerBase
 from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
-from pretrain.batches.geometry import locations
 from pretrain.batches.layout import fill_text, text_length, truncated
-from pretrain.batches.mask_regions import mask_regions
+from pretrain.batches.mask_regions import draw_masks
 from pretrain.batches.mask_units import masker
 from pretrain.batches.padding import Array, flattened, padded
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import CLEAN_ABOVE, RETRIES, Change, change_for, contrast_label
+from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.stored import BEFORE, FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import Ids, TextEncoder
 from pretrain.batches.whole_image import PLACE, whole_image
 from pretrain.models.vilbert_config import ViLBertConfig
@@ -43,12 +44,11 @@ _REGION_TARGETS = {
     "mrfr": ("feature_targets",),
     "mrfr-smooth-l1": ("feature_targets", "feature_weights"),
 }
-_TARGETS: dict[str, Callable[[Regions, Array], Array]] = {
-    "object_labels": lambda regions, _: regions.object_ids.astype(np.int64) + BACKGROUND,
-    "object_weights": lambda regions, _: regions.object_conf.astype(np.float32),
-    "object_probabilities": lambda regions, _: np.asarray(regions.class_probs, dtype=np.float32),
-    "feature_targets": lambda _, features: features,
-    "feature_weights": lambda regions, _: np.ones(len(regions), dtype=np.float32),
+_TARGETS: dict[str, Callable[[Regions], Array]] = {
+    "object_labels": lambda regions: regions.object_ids.astype(np.int64) + BACKGROUND,
+    "object_weights": lambda regions: regions.object_conf.astype(np.float32),
+    "object_probabilities": lambda regions: np.asarray(regions.class_probs, dtype=np.float32),
+    "feature_weights": lambda regions: np.ones(len(regions), dtype=np.float32),
 }
 _NORMALISED = frozenset({"moc-confidence", "mrfr-smooth-l1"})
 
@@ -64,15 +64,14 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Image:
-    """One image: features [1 + regions, F] and locations [1 + regions, 5], the whole image first.
+class Predicted:
+    """What is predicted of the regions of one image, and the feature [F] of the whole image.
 
-    places: which regions are predicted, the whole image not counted; targets: by name, one row for
+    places: which, in the flattened regions, whole images not counted; targets: by name, one row for
     each of them.
     """
 
-    features: npt.NDArray[np.float32]
-    locations: npt.NDArray[np.float32]
+    whole: npt.NDArray[np.float32]
     places: npt.NDArray[np.intp] | Ids
     targets: dict[str, Array]
 
@@ -99,6 +98,7 @@ class ViLBertBatches:
     ) -> None:
         check_objectives(objectives, config)
         self._source = PairSource(corpora, seed, stage)
+        self._form = FeatureForm(corpora)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._mask = masker(
@@ -151,25 +151,34 @@ class ViLBertBatches:
         object_probabilities, feature_targets and feature_weights float32 [predicted, ..],
         region_normaliser float32 [].
         """
-        texts, images, changes = [], [], []
-        for place in positions:
-            text, image, change = self._row(place)
-            texts.append(text)
-            images.append(image)
-            changes.append(change)
-        batch = self._inputs(texts, images)
-        width, regions = batch["input_ids"].shape[1], batch["features"].shape[1] - 1
-        batch["masked_positions"] = flattened([text.columns for text in texts], width)
-        batch["predicted_regions"] = flattened([image.places for image in images], regions)
+        return assembled(self.make_stored(positions))
+
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does, with the features as they are stored: see `assembled`."""
+        samples = self._source.samples(positions)
+        drawn = list(map(self._row, positions, samples))
+        texts, changes = [text for text, _ in drawn], [change for _, change in drawn]
+        stored = self._stored(samples)
+        found = [
+            self._masked_regions(place, sample, change, stored, number)
+            for number, (place, sample, change) in enumerate(
+                zip(positions, samples, changes, strict=True)
+            )
+        ]
+        batch = self._inputs(texts, stored, samples, [each.whole for each in found])
+        batch["masked_positions"] = flattened(
+            [text.columns for text in texts], batch["input_ids"].shape[1]
+        )
+        batch["predicted_regions"] = np.concatenate([each.places for each in found])
         if "mlm" in self._objectives:
             batch["masked_labels"] = np.concatenate([text.labels for text in texts])
         for name in self._region_targets:
-            batch[name] = np.concatenate([image.targets[name] for image in images])
+            batch[name] = np.concatenate([each.targets[name] for each in found])
         if self._objectives & _NORMALISED:
             share = self._config.max_regions * self._config.region_mask_probability
-            batch["region_normaliser"] = np.array(len(images) * share, dtype=np.float32)
+            batch["region_normaliser"] = np.array(len(samples) * share, dtype=np.float32)
         batch.update(self._labels(changes))
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        return tensors(batch)
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -180,12 +189,14 @@ class ViLBertBatches:
         [batch, 1 + regions, F] and locations float32 [batch, 1 + regions, 5], the whole image
         first; region_mask int64 [batch, 1 + regions]; with tasks task_ids int64 [batch, 1].
         """
-        samples = {number: corpus[number] for number in set(images)}
-        made = {number: self._image(sample) for number, sample in samples.items()}
-        tags = {number: self._tags(corpus, sample) for number, sample in samples.items()}
-        rows = [self._text(text, tags[number]) for number, text in zip(images, texts, strict=True)]
-        batch = self._inputs(rows, [made[number] for number in images])
-        return {name: torch.from_numpy(array) for name, array in batch.items()}
+        samples = corpus.samples(images)
+        tags = {each.key: self._tags(corpus, each) for each in samples}
+        rows = [
+            self._text(text, tags[sample.key]) for sample, text in zip(samples, texts, strict=True)
+        ]
+        stored = self._stored(samples)
+        whole = [self._whole(stored, number) for number in range(len(samples))]
+        return assembled(tensors(self._inputs(rows, stored, samples, whole)))
 
     def _tags(self, of: Place | Corpus, sample: Sample) -> str:
         """Return the tags of `sample` as text, nothing where the model reads none."""
@@ -194,10 +205,9 @@ class ViLBertBatches:
             return ""
         return self._source.tags(of, sample, config.tag_confidence, config.tag_attributes)
 
-    def _row(self, place: Place) -> tuple[Text, Image, Change]:
-        """Read the sample at `place`, exchange a text of it, and mask what is left."""
+    def _row(self, place: Place, sample: Sample) -> tuple[Text, Change]:
+        """Return the masked text of `sample`, at `place`, and what was exchanged in it."""
         source = self._source
-        sample = source.sample(place)
         caption = source.caption(sample, source.chance(place, "caption").random())
         tags = self._tags(place, sample)
         change: Change = "nothing"
@@ -206,9 +216,7 @@ class ViLBertBatches:
             change = change_for(chance.random(), self._caption_share, bool(tags))
             caption, tags = self._exchange(place, sample, change, (caption, tags), chance)
         text_chance = source.chance(place, "masks") if "mlm" in self._objectives else None
-        region_chance = source.chance(place, "regions") if self._region_targets else None
-        text = self._text(caption, tags, text_chance, change)
-        return text, self._image(sample, region_chance, change), change
+        return self._text(caption, tags, text_chance, change), change
 
     def _exchange(
         self,
@@ -273,35 +281,47 @@ class ViLBertBatches:
             chosen = chosen[chosen < kept] if change == "tags" else chosen[:0]
         return Text(ids, segments, columns[chosen], words[chosen])
 
-    def _image(
-        self,
-        sample: Sample,
-        chance: np.random.Generator | None = None,
-        change: Change = "nothing",
-    ) -> Image:
-        """Return regions behind the whole image, with masked ones where `chance` is given."""
-        config, meta = self._config, sample.meta
-        regions = _first(sample.regions, config.max_regions)
-        features = regions.float_features()
-        corrupted, places = features, np.empty(0, dtype=np.intp)
-        if chance is not None:
-            corrupted, places = mask_regions(
-                features, chance, config.region_mask_probability, ZERO_SHARE
-            )
-        whole = whole_image(corrupted, regions.boxes, places, config.global_feature)
-        around = locations(regions.boxes, meta["width"], meta["height"], 5)
-        if change == "caption" and not config.mask_loss_for_unmatched:
-            places = places[:0]
-        targets = {}
-        if chance is not None:
-            self._check_distribution(sample)
-            targets = {name: _TARGETS[name](regions, features) for name in self._region_targets}
-        return Image(
-            features=np.concatenate([whole[None], corrupted]),
-            locations=np.concatenate([PLACE[None], around]),
-            places=places,
-            targets={name: values[places] for name, values in targets.items()},
+    def _stored(self, samples: Sequence[Sample]) -> StoredRegions:
+        """Return the regions of `samples` as they are, whole images left out."""
+        config = self._config
+        counts = [min(config.max_regions, sample.region_count) for sample in samples]
+        width = config.max_regions if self._as_published else max(1, *counts)
+        return StoredRegions(self._form, samples, RowPlaces.of(counts, width))
+
+    def _whole(
+        self, stored: StoredRegions, number: int, chosen: npt.NDArray[np.intp] = _NOWHERE
+    ) -> npt.NDArray[np.float32]:
+        """Return the feature [F] of a whole image, of whose regions those `chosen` are masked."""
+        own = stored.row(number)
+        return whole_image(
+            stored.values(own), stored.boxes[own], chosen, self._config.global_feature
         )
+
+    def _masked_regions(
+        self, place: Place, sample: Sample, change: Change, stored: StoredRegions, number: int
+    ) -> Predicted:
+        """Mask row `number` of `stored`, the regions of `sample`; return what is predicted."""
+        config = self._config
+        if not self._region_targets:
+            return Predicted(self._whole(stored, number), _NOWHERE, {})
+        own = stored.row(number)
+        regions = sample.regions.part(slice(own.stop - own.start))
+        self._check_distribution(sample)
+        chance = self._source.chance(place, "regions")
+        masks = draw_masks(len(regions), chance, config.region_mask_probability, ZERO_SHARE)
+        chosen = masks.places
+        if change == "caption" and not config.mask_loss_for_unmatched:
+            chosen = chosen[:0]
+        targets = {
+            name: _TARGETS[name](regions)[chosen]
+            for name in self._region_targets
+            if name in _TARGETS
+        }
+        if "feature_targets" in self._region_targets:
+            targets["feature_targets"] = stored.values(own.start + chosen)
+        stored.features[own.start + masks.zeroed] = 0
+        whole = self._whole(stored, number, masks.places)
+        return Predicted(whole, own.start + chosen, targets)
 
     def _check_distribution(self, sample: Sample) -> None:
         """Raise an error where moc-kl finds no class distribution, or one of another size."""
@@ -335,27 +355,28 @@ class ViLBertBatches:
             )
         return labels
 
-    def _inputs(self, texts: Sequence[Text], images: Sequence[Image]) -> dict[str, Array]:
-        """Return the padded inputs of the model."""
+    def _inputs(
+        self,
+        texts: Sequence[Text],
+        stored: StoredRegions,
+        samples: Sequence[Sample],
+        whole: Sequence[npt.NDArray[np.float32]],
+    ) -> dict[str, Array]:
+        """Return the padded inputs of the model, `whole` images in front of their regions."""
         config = self._config
         width = config.max_seq_length if self._as_published else 0
-        regions = config.max_regions + 1 if self._as_published else 0
         ids, text_mask = padded([text.ids for text in texts], width, self._encoder.special.pad)
-        features, region_mask = padded([image.features for image in images], regions)
+        around = stored.locations([sample.meta for sample in samples], 5)
+        mask = stored.places.mask()
         inputs = {
             "input_ids": ids,
             "token_type_ids": padded([text.segments for text in texts], width)[0],
             "attention_mask": text_mask,
-            "features": features,
-            "locations": padded([image.locations for image in images], regions)[0],
-            "region_mask": region_mask,
+            **stored.arrays("features"),
+            "features" + BEFORE: np.stack(whole)[:, None],
+            "locations": np.concatenate([np.tile(PLACE, (len(texts), 1, 1)), around], axis=1),
+            "region_mask": np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1),
         }
         if config.task_specific_tokens:
             inputs["task_ids"] = np.full((len(texts), 1), config.task, dtype=np.int64)
         return inputs
-
-
-def _first(regions: Regions, count: int) -> Regions:
-    """Return the first `count` regions."""
-    arrays = {name: value for name, value in vars(regions).items() if value is not None}
-    return Regions(**{name: value[:count] for name, value in arrays.items()})

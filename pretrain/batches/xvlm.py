@@ -140,6 +140,10 @@ class XvlmBatches:
         batch.update(self._targets(rows))
         return {name: torch.from_numpy(array) for name, array in batch.items()}
 
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does: no features of regions are in it."""
+        return self.make(positions)
+
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
     ) -> dict[str, torch.Tensor]:

@@ -96,11 +96,11 @@ def test_an_index_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
         table.write_bytes(table.read_bytes()[:offset] + broken.tobytes())
         corpus = Corpus(tmp_path)
         with pytest.raises(WorkError, match="past the end"):
-            corpus[1], corpus.image(1)
+            corpus[1].meta, corpus[1].regions, corpus.image(1)
     for junk in (b"", b"TRAWLIDX", b"TRAWLIDX" + b"\xff" * 8, table.read_bytes()[:-1]):
         table.write_bytes(junk)
         with pytest.raises(WorkError):
-            Corpus(tmp_path)[0]
+            Corpus(tmp_path)[0].regions
 
 
 def test_samples_out_of_order_are_refused(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def test_random_regions_come_from_all_images_alike(corpus: Corpus) -> None:
     }
     draws = generator("features", 0).random(10_000)
     found = np.bincount(
-        [owner[pairs.region_feature((0, 0, 0, 0), float(draw)).tobytes()] for draw in draws],
+        [
+            owner[pairs.region((0, 0, 0, 0), float(draw)).float_features()[0].tobytes()]
+            for draw in draws
+        ],
         minlength=SAMPLES,
     )
     assert found / len(draws) == pytest.approx(1 / SAMPLES, abs=0.009)

@@ -55,14 +55,16 @@ def test_tags_are_found_by_place_and_by_corpus(source: PairSource, corpora: list
 
 def test_a_random_feature_is_one_of_the_corpus(source: PairSource, corpora: list[Corpus]) -> None:
     rows = np.concatenate([corpora[0].regions(n).float_features() for n in range(12)])
-    found = [source.region_feature((0, 3, 0, 0), draw) for draw in np.linspace(0, 0.999, 300)]
+    found = [
+        source.region((0, 3, 0, 0), draw).float_features()[0] for draw in np.linspace(0, 0.999, 300)
+    ]
     assert {row.tobytes() for row in found} == {row.tobytes() for row in rows}
 
 
 def test_a_corpus_without_regions_has_no_feature_to_give(tmp_path: Path) -> None:
     empty = Corpus(tiny_corpus.write(tmp_path, "empty", 3, regions=False))
     with pytest.raises(WorkError, match="no sample has regions"):
-        PairSource([empty], 0, "first").region_feature((0, 0, 0, 0), 0.5)
+        PairSource([empty], 0, "first").region((0, 0, 0, 0), 0.5)
 
 
 def test_a_corpus_without_captions_is_refused_with_what_adds_them(tmp_path: Path) -> None:

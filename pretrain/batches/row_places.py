@@ -1,0 +1,54 @@
+"""Where the rows of a batch lie when it is one flat list: padded to one width, or end to end."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class RowPlaces:
+    """Row i has the places `starts[i]` to `ends[i]` - 1, and fills `counts[i]` of them.
+
+    width: what each row is padded to; None where rows are packed end to end.
+    """
+
+    starts: Numbers
+    ends: Numbers
+    counts: Numbers
+    width: int | None
+
+    @classmethod
+    def of(cls, counts: npt.ArrayLike, width: int | None) -> "RowPlaces":
+        """Return the places of rows of `counts`, padded to `width` each, or packed for None."""
+        lengths = np.asarray(counts, dtype=np.int64)
+        if width is None:
+            ends = np.cumsum(lengths)
+            return cls(ends - lengths, ends, lengths, None)
+        starts = np.arange(len(lengths), dtype=np.int64) * width
+        return cls(starts, starts + width, lengths, width)
+
+    @property
+    def total(self) -> int:
+        """All places, padding included."""
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    def shaped(self, flat: Array) -> Array:
+        """Return flat [total, ...] as [rows, width, ...]; packed as it is."""
+        if self.width is None:
+            return flat
+        return flat.reshape(len(self.starts), self.width, *flat.shape[1:])
+
+    def mask(self) -> Numbers:
+        """Return 1 for a filled place and 0 for padding: [rows, width], or [total] packed."""
+        if self.width is None:
+            return np.ones(self.total, dtype=np.int64)
+        return (np.arange(self.width) < self.counts[:, None]).astype(np.int64)
+
+    def row_of_each(self) -> Numbers:
+        """Return the row of each place [total]."""
+        return np.repeat(np.arange(len(self.starts)), self.ends - self.starts)
