@@ -22,6 +22,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", default="auto", help="auto, never, or a checkpoint's folder")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, help="local folder for runs in an object store")
+    # DeepSpeed's launcher says the rank in the environment and, besides, so.
+    parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 

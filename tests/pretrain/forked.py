@@ -30,10 +30,15 @@ def _rank(arguments: list[str], environment: dict[str, str], said: str) -> None:
 
 
 class Ranks:
-    """The ranks of one `python -m pretrain run RECIPE`."""
+    """The ranks of one `python -m pretrain run RECIPE`; of `count`, the first `begin` if given."""
 
     def __init__(
-        self, recipe: Path, count: int, *options: str, environment: Mapping[str, str] | None = None
+        self,
+        recipe: Path,
+        count: int,
+        *options: str,
+        environment: Mapping[str, str] | None = None,
+        begin: int | None = None,
     ) -> None:
         # Set where the forked-from process starts, before it loads torch.
         os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -45,7 +50,7 @@ class Ranks:
         shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), **(environment or {})}
         self.processes: list[BaseProcess] = []
-        for rank in range(count):
+        for rank in range(count if begin is None else begin):
             own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             arguments = (["run", str(recipe), *options], shared | own, str(self._said))
             process = context.Process(target=_rank, args=arguments, daemon=True)
@@ -70,11 +75,10 @@ class Ranks:
             assert time.monotonic() < deadline, self.said
             time.sleep(0.002)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to each rank."""
-        for process in self.processes:
-            assert process.pid is not None
-            if process.exitcode is None:
+    def signal(self, number: int, only: int | None = None) -> None:
+        """Send a signal to each rank, or to one of them."""
+        for rank, process in enumerate(self.processes):
+            if process.exitcode is None and process.pid and only in (None, rank):
                 os.kill(process.pid, number)
 
 
