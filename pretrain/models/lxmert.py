@@ -77,7 +77,9 @@ class LxmertModel(LxmertPreTrainedModel):
         self.encoder = TwoStreamEncoder(config, shape)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
-        start_comparing(self.embeddings, self.encoder.layer, config.comparing_heads)
+        # The layers that text passes, whether alone or between two looks at the regions.
+        text_layers = [*self.encoder.layer, *(each.lang_self_att for each in self.encoder.x_layers)]
+        start_comparing(self.embeddings, nn.ModuleList(text_layers), config.comparing_heads)
 
     def forward(
         self,
