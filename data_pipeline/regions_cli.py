@@ -250,6 +250,54 @@ def _summary(manifest: "Manifest", out: str, compared: bool) -> Iterator[str]:
     yield f"manifest_sha256 {manifest.sha256()}"
 
 
+@regions.command(
+    epilog="Example: trawl regions weights pytorch_model.bin --out frcnn.pth --layout milvlg"
+)
+def weights(
+    file: Annotated[
+        Path, typer.Argument(help="A publisher's .pkl, .bin or .pth, or a .safetensors of ours.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Write them here; .safetensors is our canonical form.")
+    ] = None,
+    layout: Annotated[
+        str | None,
+        typer.Option(help="Publisher's layout of --out: fork, hf, milvlg or vinvl; else its own."),
+    ] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(help="Conventions to follow: butd, butd-d2 or vinvl; else the publisher's."),
+    ] = None,
+    anchors: Annotated[
+        str | None, typer.Option(help="caffe, d2 or vinvl, in place of those of the file.")
+    ] = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Another file of the same detector, to compare with.")
+    ] = None,
+) -> None:
+    """Check weights of a published detector, convert them, or compare two files of one detector.
+
+    Every key has to be known, present and of its shape. In its own layout a file is given back bit
+    for bit.
+    """
+    from data_pipeline.detector import c4_storage
+    from data_pipeline.detector.c4_weights import anchor_difference, disagreement
+
+    found = c4_storage.load_c4(file, family, anchors)
+    objects, attributes = len(found.objects), len(found.attributes)
+    typer.echo(f"{file}: {found.config.family} in the layout of {found.layout}")
+    typer.echo(f"{len(found.tensors)} tensors, {objects} objects, {attributes} attributes")
+    typer.echo(f"anchors of {found.anchors}, {anchor_difference(found):.4f} px from the family's")
+    typer.echo(f"sha256 {found.sha256}, of the published file {found.source_sha256}")
+    if against is not None:
+        apart = disagreement(found, c4_storage.load_c4(against))
+        for name, value in sorted(apart.items(), key=lambda item: -item[1])[:5]:
+            typer.echo(f"relative difference {value:.2e} {name}")
+    if out is not None:
+        c4_storage.write(out, found, layout)
+        typer.echo(f"{out}: written")
+
+
 @regions.command(epilog="Example: trawl regions show corpora/web#0 --out regions.png")
 def show(
     what: Annotated[

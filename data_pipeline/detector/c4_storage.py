@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from data_pipeline.detector.c4_config import C4Config
+from data_pipeline.detector.c4_layouts import layout_by_name
 from data_pipeline.detector.c4_weights import (
     C4Weights,
     canonical_shapes,
@@ -29,6 +30,7 @@ from trawl.errors import RequestError
 
 _ORIGINALS = "originals."
 _FORM = 1
+_ENDINGS = {"fork": ".pkl", "hf": ".bin", "milvlg": ".pth", "vinvl": ".pth"}
 
 
 def load_c4(path: Path, family: str | None = None, anchors: str | None = None) -> C4Weights:
@@ -120,6 +122,20 @@ def _described(path: Path, fields: Any, stored: dict[str, torch.Tensor]) -> C4We
         objects=tuple(fields["objects"]),
         attributes=tuple(fields["attributes"]),
     )
+
+
+def write(path: Path, weights: C4Weights, layout: str | None = None) -> None:
+    """Write the form that the file's ending names: canonical, or a publisher's layout.
+
+    RequestError where the layout's files end otherwise, by which loaders tell them apart.
+    """
+    if path.suffix == ".safetensors" and layout is None:
+        save_canonical(path, weights)
+        return
+    name = layout_by_name(layout or weights.layout).name
+    if path.suffix != _ENDINGS[name]:
+        raise RequestError(f"{path}: files in the layout of {name} end in {_ENDINGS[name]}")
+    export_file(path, weights, layout)
 
 
 def export_file(path: Path, weights: C4Weights, layout: str | None = None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from data_pipeline.corpus.regions import Regions
 from data_pipeline.detector import c4_preprocessing
 from data_pipeline.detector.c4_inference import C4Detector, Computing, _chunks
-from data_pipeline.detector.c4_plain import PlainC4
+from data_pipeline.detector.c4_plain import PlainC4, PlainRegions
 from data_pipeline.detector.c4_weights import C4Weights
 from tests.data_pipeline.detector.random_c4 import random_weights
 from trawl.errors import RequestError
@@ -65,12 +65,20 @@ def assert_same(found: Regions, expected: Regions) -> None:
     assert relative(features, wanted) < 1e-5
 
 
-def counterparts(boxes: np.ndarray, expected: np.ndarray) -> list[int]:
-    """Which row of `expected` each box is: random weights leave ties that rounding may turn."""
-    distances = np.abs(boxes[:, None] - expected[None]).max(axis=2)
+def counterparts(boxes: np.ndarray, expected: PlainRegions) -> list[int]:
+    """Which row of `expected` each box is: the same, but where scores differ by rounding alone.
+
+    Equal scores keep the order of the proposals in both paths; the two compute scores, and so the
+    order of proposals, in other orders of addition.
+    """
+    distances = np.abs(boxes[:, None] - expected.boxes.numpy()[None]).max(axis=2)
     order = distances.argmin(axis=1).tolist()
-    assert sorted(order) == list(range(len(expected)))
+    assert sorted(order) == list(range(len(order)))
     assert distances.min(axis=1).max() < 1e-2
+    ranked = expected.confidences[order]
+    for row, counterpart in enumerate(order):
+        if row != counterpart:
+            assert abs(float(ranked[row] - expected.confidences[row])) < 1e-5
     return order
 
 
@@ -84,7 +92,7 @@ def test_batched_is_single_and_fast_is_plain(family: str) -> None:
     assert_same(together[0], detector.detect(images()[:1], selection)[0])
     for image, regions in zip(images(), together, strict=True):
         expected = plain.detect(image, selection)
-        order = counterparts(regions.boxes, expected.boxes.numpy())
+        order = counterparts(regions.boxes, expected)
         assert regions.object_ids.tolist() == expected.object_ids[order].tolist()
         if family != "vinvl":
             assert regions.attribute_ids.tolist() == expected.attribute_ids[order].tolist()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 from data_pipeline.detector.c4_anchors import cell_anchors
 from data_pipeline.detector.c4_layouts import LAYOUTS, source_name, to_canonical
@@ -20,6 +21,7 @@ from data_pipeline.detector.c4_weights import (
     disagreement,
     export_tensors,
 )
+from data_pipeline.regions_cli import regions
 from tests.data_pipeline.detector.random_c4 import narrow_families, random_weights
 from trawl import storage
 from trawl.errors import RequestError
@@ -100,6 +102,31 @@ def test_a_file_comes_back_bit_for_bit(layout: str, tmp_path: Path) -> None:
     exported = (tmp_path / "again").with_suffix(SUFFIX[layout])
     export_file(exported, ours)
     assert same_bits(export_tensors(load_c4(exported)), tensors)
+
+
+@pytest.mark.usefixtures("_narrow")
+def test_the_command_converts_to_each_layout_and_back_and_compares(tmp_path: Path) -> None:
+    def told(*arguments: object) -> str:
+        words = ["weights", *(str(argument) for argument in arguments)]
+        return CliRunner().invoke(regions, words, catch_exceptions=False).output
+
+    for layout in LAYOUTS:
+        tensors = as_published(layout)
+        published = write(tmp_path / f"published-{layout}", tensors, layout)
+        ours = tmp_path / f"{layout}.safetensors"
+        again = (tmp_path / f"again-{layout}").with_suffix(SUFFIX[layout])
+        assert f"layout of {layout}" in told(published, "--out", ours)
+        assert storage.sha256_of(published) in told(ours, "--out", again)
+        assert same_bits(export_tensors(load_c4(again)), tensors)
+    as_milvlg = tmp_path / "fork.pth"
+    told(tmp_path / "fork.safetensors", "--out", as_milvlg, "--layout", "milvlg")
+    compared = told(as_milvlg, "--against", tmp_path / "published-fork.pkl")
+    worst = float(compared.split("relative difference ")[1].split()[0])
+    assert worst < 1e-6
+    with pytest.raises(RequestError, match=r"milvlg end in \.pth"):
+        told(tmp_path / "fork.safetensors", "--out", tmp_path / "x.pkl", "--layout", "milvlg")
+    with pytest.raises(RequestError, match="have no form in vinvl"):
+        told(tmp_path / "fork.safetensors", "--out", tmp_path / "x.pth", "--layout", "vinvl")
 
 
 @pytest.mark.usefixtures("_narrow")
