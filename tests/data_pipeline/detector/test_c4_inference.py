@@ -65,20 +65,20 @@ def assert_same(found: Regions, expected: Regions) -> None:
     assert relative(features, wanted) < 1e-5
 
 
-def counterparts(boxes: np.ndarray, expected: PlainRegions) -> list[int]:
+def counterparts(boxes: np.ndarray, expected: PlainRegions, ranked: bool) -> list[int]:
     """Which row of `expected` each box is: the same, but where scores differ by rounding alone.
 
-    Equal scores keep the order of the proposals in both paths; the two compute scores, and so the
-    order of proposals, in other orders of addition.
+    Regions are `ranked` by confidence, else in the order of the proposals, whose scores are not
+    told. Exact ties keep their order in both paths (see test_c4_selection); the paths add in
+    different orders, so that what is closer than their rounding may lie in either.
     """
     distances = np.abs(boxes[:, None] - expected.boxes.numpy()[None]).max(axis=2)
     order = distances.argmin(axis=1).tolist()
     assert sorted(order) == list(range(len(order)))
     assert distances.min(axis=1).max() < 1e-2
-    ranked = expected.confidences[order]
-    for row, counterpart in enumerate(order):
-        if row != counterpart:
-            assert abs(float(ranked[row] - expected.confidences[row])) < 1e-5
+    if ranked:
+        confidences = expected.confidences
+        assert float((confidences[order] - confidences).abs().max()) < 1e-5
     return order
 
 
@@ -92,7 +92,7 @@ def test_batched_is_single_and_fast_is_plain(family: str) -> None:
     assert_same(together[0], detector.detect(images()[:1], selection)[0])
     for image, regions in zip(images(), together, strict=True):
         expected = plain.detect(image, selection)
-        order = counterparts(regions.boxes, expected)
+        order = counterparts(regions.boxes, expected, ranked=family != "butd")
         assert regions.object_ids.tolist() == expected.object_ids[order].tolist()
         if family != "vinvl":
             assert regions.attribute_ids.tolist() == expected.attribute_ids[order].tolist()

@@ -9,13 +9,15 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from data_pipeline.detector.c4_config import family_config
+from data_pipeline.detector.c4_plain import PlainC4
 from data_pipeline.detector.c4_selection import (
     C4_SELECTIONS,
+    PairRule,
     best_class_boxes,
     c4_selection,
     choose,
 )
-from data_pipeline.detector.selection import Selected
+from data_pipeline.detector.selection import Selected, SelectionRule
 from data_pipeline.detector.suppression import Suppression, suppress_by_loop
 from tests.data_pipeline.detector.test_suppression import crowded
 from trawl.errors import RequestError
@@ -155,6 +157,24 @@ def test_the_box_is_that_of_the_best_class() -> None:
     regressed = torch.arange(24.0).view(2, 3, 4)
     scores = torch.tensor([[0.1, 0.7, 0.2], [0.5, 0.2, 0.3]])
     assert best_class_boxes(regressed, scores).tolist() == [[4, 5, 6, 7], [12, 13, 14, 15]]
+
+
+@pytest.mark.parametrize("name", ["butd-10-100", "butd-36", "vinvl-filter0", "vinvl-filter1"])
+def test_equal_scores_keep_the_order_of_the_boxes_in_both_paths(name: str) -> None:
+    plain = PlainC4.__new__(PlainC4)  # the rules need no network
+    plain.config = family_config("vinvl")
+    rule = c4_selection(name)
+    for seed in range(3):
+        boxes, scores = crowded(seed, count=60, classes=5)
+        boxes, scores = boxes.round(decimals=-1), scores.round(decimals=1)
+        if isinstance(rule, PairRule):
+            expected = plain._pairs_by_loop(boxes, scores, rule)
+        else:
+            assert isinstance(rule, SelectionRule)
+            expected = plain._select_by_loop(boxes, scores, rule)
+        values = expected.confidences
+        assert len(values.unique()) < len(values)
+        assert_equal(chosen(name, boxes, scores), expected)
 
 
 def test_the_convention_decides_what_overlaps() -> None:
