@@ -232,7 +232,7 @@ def extract(
 def _summary(manifest: "Manifest", out: str, compared: bool) -> Iterator[str]:
     """Yield what an extraction tells at its end: differences, storage, counts, drops, hash."""
     from data_pipeline.derived import drops
-    from data_pipeline.detector.extraction_run import differences_of, storage_of
+    from data_pipeline.detector.extraction_run import differences_of, padding_of, storage_of
 
     differences = differences_of(out)
     for image_id, difference, _ in differences:
@@ -244,6 +244,8 @@ def _summary(manifest: "Manifest", out: str, compared: bool) -> Iterator[str]:
     elif compared:
         yield "no difference to tell: the TSV has none of these images, or features of another size"
     yield from storage_of(out).lines()
+    if (padding := padding_of(out)) is not None:
+        yield f"padding {padding:.1%} of the computed pixels"
     yield f"{out}: {manifest.samples:,} samples, {manifest.regions:,} regions"
     if told := drops(manifest):
         yield f"{told}; trawl corpus explain {out} IMAGE says why"

@@ -7,6 +7,7 @@ report.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -42,11 +43,35 @@ def plan(sizes: Sequence[tuple[int, int]], most: int, *, fixed: bool = False) ->
     return batches
 
 
+class Padding:
+    """Pixels of resized images and pixels computed for them, counted over all threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.own = self.computed = 0
+
+    def add(self, sizes: Sequence[tuple[int, int]], batches: Sequence[Batch]) -> None:
+        """Count images of (height, width) and the batches that they were put in."""
+        with self._lock:
+            self.own += sum(height * width for height, width in sizes)
+            self.computed += sum(len(b.members) * b.height * b.width for b in batches)
+
+    def counts(self) -> tuple[int, int]:
+        """Return own and computed pixels."""
+        with self._lock:
+            return self.own, self.computed
+
+
 def waste(sizes: Sequence[tuple[int, int]], batches: Sequence[Batch]) -> float:
     """Share of the computed pixels that are padding, 0 to 1."""
-    computed = sum(len(batch.members) * batch.height * batch.width for batch in batches)
-    useful = sum(height * width for height, width in sizes)
-    return 1.0 - useful / computed if computed else 0.0
+    counted = Padding()
+    counted.add(sizes, batches)
+    return share_of_padding(*counted.counts())
+
+
+def share_of_padding(own: int, computed: int) -> float:
+    """Share of the computed pixels that are no image's own, 0 to 1."""
+    return 1.0 - own / computed if computed else 0.0
 
 
 def _edge(side: int) -> int:

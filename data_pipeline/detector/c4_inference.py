@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from data_pipeline.corpus.regions import Regions
-from data_pipeline.detector.buckets import Batch, plan
+from data_pipeline.detector.buckets import Batch, Padding, plan
 from data_pipeline.detector.c4 import C4Network
 from data_pipeline.detector.c4_preprocessing import (
     Prepared,
@@ -93,6 +93,7 @@ class C4Detector:
         self.feature_size = int(weights.tensors["classifier.weight"].shape[1])
         self.computing = computing
         self.config = weights.config
+        self.padding = Padding()
         self._device = torch.device(computing.device)
         self._rule = preprocessing_rule(weights.config.preprocessing)
         assert_bgr(self._rule, self._device)
@@ -274,7 +275,9 @@ class C4Detector:
 
     def _batches(self, prepared: list[Prepared]) -> list[Batch]:
         sizes = [image.size for image in prepared]
-        return plan(sizes, self.computing.images, fixed=self.computing.compiled)
+        batches = plan(sizes, self.computing.images, fixed=self.computing.compiled)
+        self.padding.add(sizes, batches)
+        return batches
 
 
 def _fast_network(network: C4Network, device: torch.device, number: torch.dtype) -> C4Network:

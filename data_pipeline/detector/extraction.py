@@ -17,6 +17,7 @@ from data_pipeline.corpus.regions import Regions, encode
 from data_pipeline.corpus.schema import IMAGE_EXTENSIONS, SampleMeta
 from data_pipeline.corpus.writer import PackedSample
 from data_pipeline.derived import ShardUnits, decision
+from data_pipeline.detector.buckets import Padding
 from data_pipeline.detector.extraction_recipe import ExtractRecipe
 from data_pipeline.detector.extraction_source import Candidate, ImageSource
 from data_pipeline.detector.extraction_stream import Decoded, decoded, in_background, in_order
@@ -75,7 +76,7 @@ class Extraction:
 
     def do(self, number: int, units: ShardUnits) -> Entry:
         """Detect one unit and commit its shard, decisions and measurements."""
-        work = _UnitWork(self)
+        work, before = _UnitWork(self), self._padding()
         return units.commit(
             units.unit(number, self.inputs(number)),
             work.samples(self.source.candidates(number)),
@@ -83,9 +84,15 @@ class Extraction:
             lambda: {
                 "storage": work.storage.to_json(),
                 "differences": sorted(work.differences),
+                "padding": [now - then for now, then in zip(self._padding(), before, strict=True)],
                 "failed": work.failed,
             },
         )
+
+    def _padding(self) -> tuple[int, int]:
+        """Return the pixels so far, own and computed, of a detector that counts them."""
+        counted = getattr(self.detector, "padding", None)
+        return counted.counts() if isinstance(counted, Padding) else (0, 0)
 
 
 class _UnitWork:

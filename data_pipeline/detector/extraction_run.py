@@ -15,6 +15,7 @@ from typing import Any
 from data_pipeline.cluster import cluster
 from data_pipeline.corpus.manifest import Manifest, read_manifest
 from data_pipeline.derived import EVENTS, ShardUnits, claim, is_complete
+from data_pipeline.detector.buckets import share_of_padding
 from data_pipeline.detector.extraction import PHASE, Extraction
 from data_pipeline.detector.extraction_recipe import PLACES, ExtractRecipe
 from data_pipeline.detector.extraction_source import open_images
@@ -198,6 +199,13 @@ def storage_of(out: str) -> StorageReport:
     for entry in ShardUnits(out, PHASE).done.values():
         report.merge(entry.result["storage"])
     return report
+
+
+def padding_of(out: str) -> float | None:
+    """Return the share of padding in the computed pixels; None where the detector pads nothing."""
+    counts = [entry.result.get("padding", [0, 0]) for entry in ShardUnits(out, PHASE).done.values()]
+    own, computed = (sum(values) for values in zip(*counts, strict=True)) if counts else (0, 0)
+    return share_of_padding(own, computed) if computed else None
 
 
 def differences_of(out: str) -> list[tuple[str, float, int]]:

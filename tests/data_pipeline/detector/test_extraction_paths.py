@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,18 @@ from data_pipeline.cli import corpus, regions
 from data_pipeline.corpus.manifest import manifest_sha256, read_manifest
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.detector.c4_plain import PlainC4
-from data_pipeline.detector.extraction_run import differences_of
+from data_pipeline.detector.c4_preprocessing import RULES
+from data_pipeline.detector.extraction_run import differences_of, padding_of
 from data_pipeline.detector.random_weights import random_weights
-from tests.data_pipeline.detector.test_extraction import encoded, picture, run, write_files
+from tests.data_pipeline.detector.random_c4 import narrow_families
+from tests.data_pipeline.detector.test_extraction import (
+    check_hostile,
+    encoded,
+    hostile,
+    picture,
+    run,
+    write_files,
+)
 from tests.data_pipeline.exchange import foreign
 from trawl.errors import RequestError
 
@@ -80,6 +90,22 @@ def test_features_of_random_weights_at_given_boxes_are_those_of_the_plain_twin(
     assert [count for _, _, count in told] == [3, 3]
     assert max(difference for _, difference, _ in told) < 1e-4 * size
     assert read_manifest(str(tmp_path / "out")).detector.feature_size == 2048
+
+
+def test_a_published_detector_survives_every_bad_image_and_counts_its_padding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(RULES["butd"], short_side=64, long_limit=120)
+    monkeypatch.setitem(RULES, "butd", small)
+    narrow = narrow_families(monkeypatch)
+    next(narrow)
+    files = hostile()
+    files["flat.png"] = (files["flat.png"][0], "too-elongated", "80 x 1 pixels")
+    source, out = write_files(tmp_path / "images", files), tmp_path / "out"
+    run(source, out, batch=4, detector="butd", random_weights=3)
+    check_hostile(out, files)
+    assert 0 < (padding_of(str(out)) or 0) < 0.3
+    assert list(narrow) == []
 
 
 def test_random_weights_are_the_same_for_a_seed_and_for_published_families_alone() -> None:
