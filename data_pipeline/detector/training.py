@@ -63,7 +63,7 @@ class Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(settings.seed, "detector weights"))
             model, guide = FasterRcnn(config), GuideHead(config)
-        self.model = model.to(share.device, memory_format=torch.channels_last)
+        self.model = model.to(share.device).to(memory_format=torch.channels_last)
         self.guide = guide.to(share.device)
         self.average = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.optimizer = torch.optim.AdamW(
