@@ -67,6 +67,11 @@ class Gatherer:
         self._heading_text = ""
         self._by_figure: dict[int, list[_Picture]] = {}
 
+    @property
+    def has_images(self) -> bool:
+        """Whether any image has come by yet."""
+        return bool(self._pictures)
+
     def add_heading(self, node: LexborNode) -> None:
         """Take a heading: it belongs to the images after it."""
         self._heading = node

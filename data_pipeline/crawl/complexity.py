@@ -7,8 +7,6 @@ that pile up attributes are refused. Ordinary pages pass through untouched.
 
 import re
 
-import numpy as np
-
 MAX_HTML_BYTES = 20_000_000
 """Longest page that is read."""
 
@@ -54,13 +52,9 @@ def _count(attributes: bytes) -> int:
     return len(re.findall(_ATTRIBUTE, attributes))
 
 
-def _count_tags(html: bytes) -> int:
-    return int(np.count_nonzero(np.frombuffer(html, np.uint8) == ord("<")))
-
-
 def pieces(html: bytes) -> list[bytes]:
     """Return the page in pieces of at most MAX_TAGS tags; nearly every page is one piece."""
-    if len(html) < _SMALL_BYTES // 2 or _count_tags(html) <= MAX_TAGS:
+    if len(html) < _SMALL_BYTES // 2 or html.count(b"<") <= MAX_TAGS:
         return [html]
     found: list[bytes] = []
     start = 0

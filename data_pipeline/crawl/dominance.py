@@ -33,9 +33,7 @@ logos icons sprites spacers pixels buttons btns avatars badges bullets arrows em
 """
 _FURNITURE = frozenset(_FURNITURE_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
-_TO_WORDS = {
-    code: chr(code).lower() if chr(code).isalpha() else " " for code in range(128)
-}
+_TO_WORDS = {code: chr(code).lower() if chr(code).isalpha() else " " for code in range(128)}
 _LARGE, _SMALL, _TINY = 300, 200, 100
 _FEW, _MANY = 3, 60
 

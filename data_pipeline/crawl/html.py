@@ -146,9 +146,10 @@ class _Reading:
             self._metadata.licence = self._gatherer.base[address]
 
     def _finish_piece(self, tree: LexborHTMLParser) -> None:
-        """Keep some running text to tell the language by, if the images brought none."""
-        length = self._gatherer.prose_length + sum(map(len, self._prose))
-        if length >= _SAMPLE_CHARACTERS:
+        """Keep some running text to tell the language by, if images did not bring enough."""
+        gatherer = self._gatherer
+        length = gatherer.prose_length + sum(map(len, self._prose))
+        if length >= _SAMPLE_CHARACTERS or not (gatherer.has_images or self._metadata.images):
             return
         for node in tree.css("p"):
             text = tidy(node.text_lexbor())
@@ -166,6 +167,8 @@ class _Reading:
         if "nofollow" in page.robots:
             page.links = []
         page.candidates = self._gatherer.finish(self._metadata)
+        if not page.candidates:
+            return
         page.language = self._language()
         for candidate in page.candidates:
             candidate.language = page.language

@@ -62,7 +62,8 @@ class Candidate:
 class Page:
     """A crawled document: where its links lead and which images it shows.
 
-    `language` is an ISO 639-1 code, or "" where there is too little text to tell.
+    `language` is an ISO 639-1 code, or "" where there is too little text to tell, or no candidate
+    to tell it for: identifying it takes longer than parsing a page.
     `links` are absolute, canonical and in document order, each once; empty when robots has
     "nofollow".
     `error` is a reason code when the bytes are no page ("not-html", "too-large"), else None.

@@ -56,12 +56,9 @@ def _plain_entries(srcset: str) -> list[Entry]:
     found: list[Entry] = []
     for entry in srcset.split(","):
         words = entry.split()
-        if len(words) != 2:
+        if len(words) != 2 or not (size := _descriptor(words[1]))[0]:
             return []
-        size, unit = _descriptor(words[1])
-        if not size:
-            return []
-        found.append((words[0], size, unit))
+        found.append((words[0], *size))
     return found[:MAX_ENTRIES]
 
 
@@ -126,16 +123,17 @@ def by_preference(
     listed: list[Entry] = []
     single: list[tuple[int, str]] = []
     for attributes in (image, *filter(is_decodable, sources)) if sources else (image,):
-        for name, value in attributes.items():
-            rank = _RANKS.get(name)
-            if rank is None or not value:
-                continue
-            if rank == _SRCSET:
-                listed += entries(value)
-            elif attributes is image:
-                single.append((rank, value))
-    listed.sort(key=_SIZE, reverse=True)
-    single.sort()
+        for name in [name for name in attributes if name in _RANKS]:
+            if value := attributes[name]:
+                rank = _RANKS[name]
+                if rank == _SRCSET:
+                    listed += entries(value)
+                elif attributes is image:
+                    single.append((rank, value))
+    if len(listed) > 1:
+        listed.sort(key=_SIZE, reverse=True)
+    if len(single) > 1:
+        single.sort()
     found = [address for address, _, unit in listed if unit == "w"]
     dense = [entry for entry in listed if entry[2] == "x"] if len(found) < len(listed) else []
     found += [address for address, size, _ in dense if size > 1]

@@ -39,7 +39,7 @@ _BREAKS_TO_SPACES = str.maketrans(dict.fromkeys(map(chr, range(128)), " ")) | {
 
 def tidy(text: str | None) -> str:
     """Return `text` with single spaces, at most MAX_TEXT characters of it."""
-    return " ".join(text[: 4 * MAX_TEXT].split())[:MAX_TEXT] if text else ""
+    return " ".join(text[: 4 * MAX_TEXT].split())[:MAX_TEXT].rstrip() if text else ""
 
 
 def file_words(url: str) -> str:
