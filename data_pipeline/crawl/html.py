@@ -4,7 +4,7 @@ Parsing is lexbor's (selectolax), which repairs markup as browsers do. One CSS q
 elements that matter in document order; nothing here recurses, so that depth costs no stack.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
@@ -83,11 +83,13 @@ class _Reading:
             self._take_language(tree)
             self._gatherer.start_piece()
             for node in tree.css(selector):
-                takers[node.tag or ""](node)
+                take = takers.get(node.tag or "")
+                if take is not None:
+                    take(node)
             self._finish_piece(tree)
         self._finish()
 
-    def _takers(self) -> dict[str, Callable[[LexborNode], None]]:
+    def _takers(self) -> Mapping[str, Callable[[LexborNode], None]]:
         """Return who takes the elements of each name.
 
         No attribute: a cycle would leave the tree, a megabyte or more, to the garbage collector.

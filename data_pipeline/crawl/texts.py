@@ -59,7 +59,7 @@ def is_caption(node: LexborNode) -> bool:
     if node.tag == "figcaption":
         return True
     name = node.attributes.get("class")
-    return bool(name) and _CAPTION.search(name) is not None
+    return name is not None and _CAPTION.search(name) is not None
 
 
 Neighbour = tuple[str, LexborNode | None]

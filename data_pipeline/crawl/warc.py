@@ -29,6 +29,7 @@ _KINDS = WarcRecordType.response | WarcRecordType.resource
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _PLAIN_MAGIC = b"\nWARC/1."
 _PIECE = 1 << 20
+_PROBE = 4096
 # A record this many times too large is not inflated to get past it: the next one is looked for.
 _HOPELESS = 16
 
@@ -215,27 +216,26 @@ def _next_record(file: BinaryIO, start: int) -> int | None:
     file.seek(0)
     packed = file.read(5) != _PLAIN_MAGIC[1:6]
     magic, skip = (_GZIP_MAGIC, 0) if packed else (_PLAIN_MAGIC, 1)
-    start -= skip
+    start = max(0, start - skip)
     while True:
-        file.seek(max(0, start))
+        file.seek(start)
         data = file.read(_PIECE)
-        found = data.find(magic)
-        if found < 0:
-            if len(data) < _PIECE:
-                return None
-            start += len(data) - len(magic)
-            continue
-        start = max(0, start) + found
-        if not packed or _is_packed_record(file, start):
-            return start + skip
-        start += 1
+        is_last = len(data) < _PIECE
+        end = len(data) if is_last else len(data) - _PROBE
+        found = data.find(magic, 0, end)
+        while found >= 0:
+            if not packed or _is_packed_record(data[found : found + _PROBE]):
+                return start + found + skip
+            found = data.find(magic, found + 1, end)
+        if is_last:
+            return None
+        start += end - len(magic) + 1
 
 
-def _is_packed_record(file: BinaryIO, position: int) -> bool:
-    """Say whether a gzip member that holds a record begins at `position`."""
-    file.seek(position)
+def _is_packed_record(beginning: bytes) -> bool:
+    """Say whether a gzip member that holds a record begins with these bytes."""
     inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
     try:
-        return inflate.decompress(file.read(4096), 64).startswith(_PLAIN_MAGIC[1:])
+        return inflate.decompress(beginning, 64).startswith(_PLAIN_MAGIC[1:])
     except zlib.error:
         return False

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.crawl.page import WarcRecord
-from data_pipeline.crawl.warc import read_at, read_warc
+from data_pipeline.crawl.warc import _PIECE, _PROBE, _next_record, read_at, read_warc
 
 
 def record(url: str, http: bytes, kind: str = "response", extra: str = "") -> bytes:
@@ -208,3 +208,26 @@ def test_reading_needs_no_more_memory_than_a_record(tmp_path: Path) -> None:
         ("http://a.org/bomb", None, "too-large"),
         ("http://a.org/2", b"fine", None),
     ]
+
+
+class _Counting(io.BytesIO):
+    """A file that counts the bytes which are read from it."""
+
+    read_bytes = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.read_bytes += len(data)
+        return data
+
+
+def test_many_false_beginnings_are_passed_over_in_one_reading() -> None:
+    """Found by fuzzing: each of them once made the reader read the following megabyte anew."""
+    good = gzip.compress(record("http://a.org/1", http(b"body")), mtime=0)
+    noise = b"\x1f\x8b\x08" * 20_000
+    for size in (0, len(noise), 2 * _PIECE):
+        file = _Counting(noise + bytes(size) + noise[:99] + good)
+        place = len(file.getvalue()) - len(good)
+        assert _next_record(file, 1) == place
+        assert file.read_bytes <= place + len(good) + 5 * _PROBE
+        assert _next_record(file, place + 1) is None
