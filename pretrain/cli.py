@@ -104,6 +104,36 @@ def report(
         storage.write_json(sections, sections_to_json(made))
 
 
+@pretrain.command("feed-check", epilog="Example: trawl pretrain feed-check recipe.yaml --gpus 8")
+def feed_check(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe.")],
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs of this machine.")],
+    stage: Annotated[str | None, typer.Option(help="The stage; nothing: the first one.")] = None,
+    samples_per_second: Annotated[
+        float, typer.Option(min=1, help="What one GPU takes; an H200 about 10,000 at base size.")
+    ] = 10_000,
+    overrides: Overrides = None,
+) -> None:
+    """Say whether this storage and this machine can feed some GPUs: read, make batches, measure.
+
+    Exit code 1 if not. Takes some 20 seconds; nothing is written but the cache of shards.
+    """
+    from pretrain.feed_check import check
+    from pretrain.recipe import PretrainRecipe, locate
+    from trawl import recipe as recipes
+    from trawl.errors import RequestError, WorkError
+
+    loaded = recipes.load(locate(recipe), PretrainRecipe, overrides or [])
+    names = [each.name for each in loaded.stages]
+    if stage is not None and stage not in names:
+        raise RequestError(f"{recipe}: no stage {stage}; --stage takes {', '.join(names)}")
+    verdict = check(loaded, loaded.stage(stage or names[0]), gpus, samples_per_second)
+    print("\n".join(verdict.lines()))
+    if faults := verdict.faults():
+        raise WorkError(f"{gpus} GPUs would wait for data: {'; '.join(faults)}")
+    print(f"{gpus} GPUs are fed")
+
+
 @evaluate.callback()
 def _evaluate() -> None:
     """Evaluate a published stage on a downstream task."""

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,6 +19,7 @@ from pretrain.models.bert_initialisation import initialise_from_bert
 from pretrain.models.families import Batches, family, family_of
 from pretrain.models.loading import load_pretrained
 from pretrain.ranks import Ranks
+from pretrain.read_ahead import check_cache, windows
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
 from trawl import chance, storage
@@ -45,7 +47,9 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
 
     Raises RequestError for a corpus, tokenizer or release that is not there.
     """
-    corpora = [Corpus(data.corpus) for data in stage.data]
+    reading = recipe.feeding.reading()
+    corpora = [Corpus(data.corpus, reading) for data in stage.data]
+    check_cache(stage, corpora)
     tokenizer = _tokenizer(recipe, run, ranks)
     # The same draws on every rank: all start from the same weights.
     torch.manual_seed(chance.seed_of(recipe.seed, "weights", stage.name))
@@ -58,7 +62,7 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
         model=model,
         tokenizer=tokenizer,
         corpora=corpora,
-        order=SampleOrder(lengths, weights, recipe.seed, stage.name),
+        order=SampleOrder(lengths, weights, recipe.seed, stage.name, windows(stage, corpora)),
         maker=family_of(config).batches(
             corpora, tokenizer, config, stage.objectives, recipe.seed, stage.name
         ),
@@ -83,11 +87,16 @@ def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder) -> str |
     return recipe.model.init.published
 
 
+def new_configuration(recipe: PretrainRecipe, words: int) -> Any:
+    """Return the configuration of a new model whose tokenizer has `words` entries."""
+    changes = {"vocab_size": words, **recipe.model.config}
+    return family(recipe.model.family).configuration.of_size(recipe.model.size, **changes)
+
+
 def _new(recipe: PretrainRecipe, words: int) -> tuple[PreTrainedModel, dict[str, str] | None]:
     """Return a model with new weights, those of BERT among them if the recipe wants them."""
-    kind = family(recipe.model.family)
-    changes = {"vocab_size": words, **recipe.model.config}
-    model = kind.pretraining(kind.configuration.of_size(recipe.model.size, **changes))
+    config = new_configuration(recipe, words)
+    model = family_of(config).pretraining(config)
     folder = recipe.model.init.bert
     if folder is None:
         return model, None
@@ -117,7 +126,9 @@ def _tokenizer(recipe: PretrainRecipe, run: RunFolder, ranks: Ranks) -> PreTrain
         return load_tokenizer(recipe.tokenizer.path)
     folder = run.local / "tokenizer"
     if ranks.first_here and not folder.exists():
-        learned = train_tokenizer(_captions(recipe), recipe.tokenizer.vocabulary)
+        learned = train_tokenizer(
+            captions(recipe, recipe.tokenizer.samples), recipe.tokenizer.vocabulary
+        )
         aside = folder.with_name(".tokenizer.part")
         shutil.rmtree(aside, ignore_errors=True)
         learned.save_pretrained(aside)
@@ -126,12 +137,12 @@ def _tokenizer(recipe: PretrainRecipe, run: RunFolder, ranks: Ranks) -> PreTrain
     return load_tokenizer(folder)
 
 
-def _captions(recipe: PretrainRecipe) -> Iterator[str]:
-    """Yield the captions and tags of the first samples of every corpus of the recipe."""
+def captions(recipe: PretrainRecipe, most: int) -> Iterator[str]:
+    """Yield the captions and tags of the first `most` samples of every corpus of the recipe."""
     uris = dict.fromkeys(data.corpus for stage in recipe.stages for data in stage.data)
     for uri in uris:
-        corpus = Corpus(uri)
-        for number in itertools.islice(range(len(corpus)), recipe.tokenizer.samples):
+        corpus = Corpus(uri, recipe.feeding.reading())
+        for number in itertools.islice(range(len(corpus)), most):
             meta = corpus[number].meta
             yield from (caption["text"] for caption in meta["captions"])
             yield from meta["tags"]

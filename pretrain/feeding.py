@@ -1,23 +1,26 @@
 """From positions in the data to a rank's micro-batches, made ahead of their use."""
 
+import errno
+import itertools
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
+from data_pipeline.corpus.reader import Corpus
+from pretrain.batch_workers import Answer, InProcesses, InThread, Makers
 from pretrain.batches.order import Place
-from pretrain.exit_codes import DataError
+from pretrain.exit_codes import DataError, NodeError
 from pretrain.ranks import Ranks
-from pretrain.recipe import StageRecipe
+from pretrain.read_ahead import ReadAhead, by_corpus
+from pretrain.recipe import FeedingRecipe, StageRecipe
 from trawl.errors import RequestError, TrawlError
 
-_STEPS_AHEAD = 2
-
 Batch = dict[str, torch.Tensor]
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Order(Protocol):
@@ -28,9 +31,9 @@ class Order(Protocol):
 
 
 class Maker(Protocol):
-    """Makes a padded batch of places."""
+    """Makes a batch of places, features as they are stored."""
 
-    def make(self, positions: Sequence[Place]) -> Batch:
+    def make_stored(self, positions: Sequence[Place]) -> Batch:
         """Return the batch of `positions`."""
 
 
@@ -44,6 +47,43 @@ class Portion:
     """Micro-batches with their numbers in the step, the same whatever the count of ranks."""
     waited: float
     """Seconds that the step had to wait for it."""
+    replaced: int = 0
+    """Samples of it that stand for those of bad shards."""
+
+
+@dataclass(frozen=True)
+class Feeding:
+    """From what and how a feed reads: the stage's corpora, and what the recipe says of reading.
+
+    pinned: whether batches lie in memory from which a GPU can copy while it computes.
+    """
+
+    corpora: tuple[Corpus, ...] = ()
+    read_ahead_samples: int = 0
+    fetches: int = 1
+    workers: int = 0
+    pinned: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        recipe: FeedingRecipe,
+        stage: StageRecipe,
+        corpora: Sequence[Corpus],
+        device: torch.device,
+    ) -> "Feeding":
+        """Return how a rank on `device` reads the `corpora` of `stage`."""
+        ahead = recipe.read_ahead_samples
+        if stage.shuffle_shards is not None:
+            # Farther ahead than one window would push the present one out of the cache.
+            ahead = min(
+                ahead,
+                *(
+                    stage.shuffle_shards * len(each) // max(1, len(each.manifest.shards))
+                    for each in corpora
+                ),
+            )
+        return cls(tuple(corpora), ahead, recipe.fetches, recipe.workers, device.type == "cuda")
 
 
 def micro_batch_size(stage: StageRecipe, ranks: int, longest: int) -> int:
@@ -87,42 +127,92 @@ class Feed:
     """
 
     def __init__(
-        self, order: Order, maker: Maker, samples: int, micro_batch: int, ranks: Ranks
+        self,
+        order: Order,
+        maker: Maker,
+        samples: int,
+        micro_batch: int,
+        ranks: Ranks,
+        feeding: Feeding | None = None,
     ) -> None:
         self._order, self._maker = order, maker
         self._samples, self._micro_batch = samples, micro_batch
+        self._feeding = feeding or Feeding()
         share = samples // (micro_batch * ranks.size)
         self._numbers = range(ranks.rank * share, (ranks.rank + 1) * share)
+        self._told: set[tuple[str, int]] = set()
 
     def places(self, step: int, number: int) -> Sequence[Place]:
         """Return the places of micro-batch `number` of `step`."""
-        return self._order.indices(
-            step * self._samples + number * self._micro_batch, self._micro_batch
-        )
+        return self._order.indices(self.first(step, number), self._micro_batch)
 
     def first(self, step: int, number: int) -> int:
         """Return the position in the stage of the first sample of micro-batch `number`."""
         return step * self._samples + number * self._micro_batch
 
-    def _make(self, step: int) -> list[tuple[int, Batch]]:
-        return [(number, self._maker.make(self.places(step, number))) for number in self._numbers]
+    def _of_step(self, step: int) -> Sequence[Place]:
+        """Return the places of this rank's part of `step`."""
+        count = len(self._numbers) * self._micro_batch
+        return self._order.indices(self.first(step, self._numbers[0]), count)
+
+    def new_faults(self) -> list[tuple[str, str]]:
+        """Return the shards passed over, and why, that were not returned before."""
+        found = []
+        for corpus in self._feeding.corpora:
+            for position, fault in sorted(corpus.bad.items()):
+                if (corpus.uri, position) not in self._told:
+                    self._told.add((corpus.uri, position))
+                    found.append((f"{corpus.uri}: {corpus.manifest.shards[position].name}", fault))
+        return found
+
+    def _replaced(self, step: int) -> int:
+        """Return how many samples of this rank's part of `step` stand for those of bad shards."""
+        corpora = self._feeding.corpora
+        if not any(corpus.reading.bad_shards == "skip" for corpus in corpora):
+            return 0
+        groups = by_corpus(self._of_step(step))
+        return sum(corpora[number].replaced(samples) for number, samples in groups.items())
 
     def portions(self, start: int, stop: int) -> Iterator[Portion]:
-        """Yield the portions of steps `start` to `stop` - 1, two steps made ahead in a thread.
+        """Yield the portions of steps `start` to `stop` - 1, some steps made ahead.
 
-        Raises DataError, which names the shard or sample, when one cannot be read.
+        Raises DataError, which names the shard or sample, when one cannot be read, and NodeError
+        when the machine's disk is full.
         """
-        ahead: deque[Future[list[tuple[int, Batch]]]] = deque()
-        with ThreadPoolExecutor(1, thread_name_prefix="feed") as thread:
-            try:
-                for step in range(start, stop):
-                    while len(ahead) <= _STEPS_AHEAD and step + len(ahead) < stop:
-                        ahead.append(thread.submit(self._make, step + len(ahead)))
-                    began = time.monotonic()
-                    passes = ahead.popleft().result()
-                    yield Portion(step, passes, time.monotonic() - began)
-            except (TrawlError, OSError) as error:
-                raise DataError(str(error)) from error
-            finally:
-                for future in ahead:
-                    future.cancel()
+        feeding = self._feeding
+        asked = ((step, number) for step in range(start, stop) for number in self._numbers)
+        places = (self.places(step, number) for step, number in asked)
+        kind = InProcesses if feeding.workers else InThread
+        ahead = ReadAhead(
+            feeding.corpora,
+            (self._of_step(step) for step in range(start, stop)),
+            feeding.read_ahead_samples,
+            self._samples,
+            feeding.fetches,
+        )
+        makers: Makers = kind(
+            self._maker, places, len(self._numbers), feeding.workers, feeding.pinned
+        )
+        try:
+            for step in range(start, stop):
+                ahead.advance(step - start)
+                began = time.monotonic()
+                made = list(itertools.islice(makers, len(self._numbers)))
+                passes = list(zip(self._numbers, map(_batch_of, made), strict=True))
+                waited = time.monotonic() - began
+                yield Portion(step, passes, waited, self._replaced(step))
+        except (TrawlError, OSError) as error:
+            cause = error if isinstance(error, OSError) else error.__cause__
+            if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+                raise NodeError(str(error)) from error
+            raise DataError(str(error)) from error
+        finally:
+            makers.close()
+            ahead.close()
+
+
+def _batch_of(answer: Answer) -> Batch:
+    """Return the batch in `answer`, or raise what it holds instead."""
+    if isinstance(answer, BaseException):
+        raise answer
+    return answer

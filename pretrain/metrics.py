@@ -25,6 +25,8 @@ class StepMetrics:
     samples_per_second: float
     data_wait: float
     """Share of the step's time in which rank 0 waited for data."""
+    replaced: int = 0
+    """Samples of the step that stood for those of bad shards."""
     storage_retries: int = 0
     """Requests to object stores that had to be made again, by all ranks since they began."""
 

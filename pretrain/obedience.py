@@ -43,6 +43,8 @@ class ObedientFeed:
         self._save = save
         self.retries = 0
         """Requests to object stores that had to be made again, by all ranks so far."""
+        self.replaced = 0
+        """Samples of the last step, on all ranks, that stood for those of bad shards."""
 
     def first(self, step: int, number: int) -> int:
         """Return the position of the first sample of micro-batch `number` of `step`."""
@@ -58,7 +60,9 @@ class ObedientFeed:
         try:
             for step in range(start, stop):
                 portion = self._wait(thread.submit(next, source))
-                stops, self.retries = map(int, self._line.total([self._stop.came, retries.count()]))
+                replaced = portion.replaced if portion else 0
+                sums = self._line.total([self._stop.came, retries.count(), replaced])
+                stops, self.retries, self.replaced = map(int, sums)
                 if stops:
                     if step > start:
                         self._save(step)

@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from data_pipeline.corpus.reading import DEFAULT_BYTES, Reading
 from trawl.recipe import Recipe, find
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -172,6 +173,9 @@ class StageRecipe(Recipe):
     the others."""
     data: list[DataRecipe] = Field(min_length=1)
     """The mixture of corpora."""
+    shuffle_shards: int | None = Field(default=None, ge=1)
+    """Shards of a corpus whose samples are shuffled together, one such window after another, for
+    corpora in an object store that are larger than the cache; nothing: each corpus as a whole."""
     objectives: dict[str, float] = Field(min_length=1)
     """Weight of each objective's loss."""
     steps: int = Field(ge=1)
@@ -190,6 +194,33 @@ class StageRecipe(Recipe):
     numbers in much less memory, for about a third more arithmetic."""
     compile: bool = False
     """Compile each layer with torch.compile; ZeRO 0 to 2."""
+
+
+class FeedingRecipe(Recipe):
+    """How the corpora are read; but for `bad_shards` nothing here changes a number of the run."""
+
+    cache: str | None = None
+    """Local folder for copies of shards in an object store; nothing: `$TRAWL_CACHE`, else
+    ~/.cache/trawl. All ranks of a machine share it."""
+    cache_bytes: int = Field(default=DEFAULT_BYTES, ge=1)
+    """Most that the copies take together; the least recently used go first."""
+    check: Literal["never", "fetched", "always"] = "fetched"
+    """When a shard's SHA-256 is compared with the manifest's: as it is fetched; also whenever a
+    process opens a local one (always); never."""
+    bad_shards: Literal["fail", "skip"] = "fail"
+    """What a shard means that is missing or not as the manifest says: the end of the run, or that
+    its samples are replaced by others, the same ones on any number of ranks, and counted."""
+    read_ahead_samples: int = Field(default=65536, ge=0)
+    """How far before their use shards of an object store are fetched, in samples of the stage."""
+    fetches: int = Field(default=4, ge=1)
+    """Shards that each rank fetches at the same time."""
+    workers: int = Field(default=0, ge=0)
+    """Processes of each rank that make batches; 0: a thread of the rank itself."""
+
+    def reading(self) -> Reading:
+        """Return the same for a `Corpus`."""
+        folder = None if self.cache is None else Path(self.cache)
+        return Reading(folder, self.cache_bytes, self.check, self.bad_shards)
 
 
 class CheckpointRecipe(Recipe):
@@ -241,6 +272,8 @@ class PretrainRecipe(Recipe):
     """The tokenizer, the same for all stages."""
     stages: list[StageRecipe] = Field(min_length=1)
     """The stages, in order."""
+    feeding: FeedingRecipe = FeedingRecipe()
+    """How the corpora are read."""
     checkpoint: CheckpointRecipe
     """Where the run lies and how often it saves."""
     publish: PublishRecipe = PublishRecipe()

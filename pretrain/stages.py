@@ -15,7 +15,7 @@ from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.save import Saver, Written
 from pretrain.exit_codes import ExitCode, PreemptionError
-from pretrain.feeding import Feed, micro_batch_size
+from pretrain.feeding import Feed, Feeding, micro_batch_size
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.obedience import ObedientFeed
 from pretrain.ranks import Ranks, join, leave
@@ -182,7 +182,14 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
     checkpoint = _asked_for(run, stage) or _newest(run, stage)
     wrapped, start = _start(run, stage, parts, micro_batch, checkpoint)
     facts = lineage.facts(run.recipe, stage)
-    feed = Feed(parts.order, parts.maker, stage.batch.samples, micro_batch, run.ranks)
+    feed = Feed(
+        parts.order,
+        parts.maker,
+        stage.batch.samples,
+        micro_batch,
+        run.ranks,
+        Feeding.of(run.recipe.feeding, stage, parts.corpora, run.ranks.device),
+    )
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
 
     budget = Budget(run.stop.usable_seconds, partial(_say, run))
@@ -205,7 +212,10 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
         def note(step: metrics.StepMetrics) -> None:
             run.stop.training = True
             budget.step(step.seconds)
-            record.write(replace(step, storage_retries=obedient.retries))
+            counted = {"replaced": obedient.replaced, "storage_retries": obedient.retries}
+            record.write(replace(step, **counted))
+            for shard, fault in feed.new_faults():
+                run.event("shard-passed-over", shard=shard, fault=fault)
 
         trainer = Trainer(
             seed=run.recipe.seed,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from pretrain import engine as deepspeed_engine
+from pretrain.batches.stored import placed
 from pretrain.exit_codes import NumericsError, PreemptionError
 from pretrain.feeding import Batch, Portion
 from pretrain.metrics import StepMetrics
@@ -105,12 +106,9 @@ class Trainer:
             torch.manual_seed(
                 chance.seed_of(self.seed, "dropout", self.stage.name, portion.step, number)
             )
-            placed = {
-                name: value.to(self.ranks.device, non_blocking=True)
-                for name, value in batch.items()
-            }
-            outputs = self.engine(**placed)
-            loss, losses = self.compute_losses(outputs, placed, self.stage.objectives)
+            read = placed(batch, self.ranks.device)
+            outputs = self.engine(**read)
+            loss, losses = self.compute_losses(outputs, read, self.stage.objectives)
             self.engine.backward(loss)
             measured.add(loss, losses, self.feed.first(portion.step, number))
             if index == len(portion.passes) - 1:

@@ -8,28 +8,28 @@ while many fetch; the lock of a killed fetcher dies with it, and what it left is
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import time
 from pathlib import Path
 from typing import BinaryIO
 
-from data_pipeline.corpus.fetch import Fetcher
+from data_pipeline.corpus.faults import BadShardError
 from trawl import storage
 from trawl.errors import RequestError, WorkError
 
-DEFAULT_BYTES = 200_000_000_000
 _PART = ".part"
 _ROOM_LOCK = "room.lock"
-_WAIT = 0.1
+_WAIT_SECONDS = 0.1
+_PIECE_BYTES = 16 << 20
 
 
 class FileCache:
     """Copies of remote files in `folder`, `limit` bytes of them at most."""
 
-    def __init__(self, folder: Path, limit: int = DEFAULT_BYTES) -> None:
+    def __init__(self, folder: Path, limit: int) -> None:
         self.folder = folder / "files"
         self.limit = limit
-        self.fetcher = Fetcher()
 
     def path(self, sha256: str, name: str) -> Path:
         """Return where the copy of a file lies, if it lies here."""
@@ -51,14 +51,20 @@ class FileCache:
         """
         copy = self.path(sha256, uri)
         while not self.touch(copy):
-            size = self.fetcher.size(uri) if size is None else size
-            if size > self.limit:
-                raise RequestError(
-                    f"{uri}: {size} bytes, and the cache holds {self.limit}; set "
-                    f"feeding.cache_bytes to many times that"
-                )
             try:
-                self._fetch(uri, copy, sha256 if check else None, size)
+                found = storage.size(uri)
+                if size not in (None, found):
+                    raise BadShardError(uri, f"{found} bytes, the manifest says {size}")
+                if found > self.limit:
+                    raise RequestError(
+                        f"{uri}: {found} bytes, and the cache holds {self.limit}; set "
+                        "feeding.cache_bytes to many times that"
+                    )
+                self._fetch(uri, copy, sha256 if check else None, found)
+            except storage.NotFoundError as error:
+                raise BadShardError(uri, "missing") from error
+            except ConnectionError as error:
+                raise WorkError(f"{uri}: {error}; is the store up?") from error
             except OSError as error:
                 raise WorkError(
                     f"{self.folder}: could not be written ({error.strerror or error}); set "
@@ -77,7 +83,7 @@ class FileCache:
                 if _is_still(part, place) and not copy.exists():
                     part.truncate(0)
                     self._make_room(part, size)
-                    self.fetcher.fetch(uri, part, size, sha256)
+                    _copy(uri, part, size, sha256)
                     part.flush()
                     os.fsync(part.fileno())
                     place.replace(copy)
@@ -96,7 +102,7 @@ class FileCache:
                     part.seek(0)
                     return
             # What is in the way is being fetched by others, and can go once they have it.
-            time.sleep(_WAIT)
+            time.sleep(_WAIT_SECONDS)
 
     def _evict(self, size: int) -> bool:
         """Remove files until `size` more bytes fit; False where fetches under way are in the way.
@@ -120,6 +126,18 @@ class FileCache:
             storage.remove(place)
             taken -= freed
         return taken + size <= self.limit
+
+
+def _copy(uri: str, target: BinaryIO, size: int, sha256: str | None) -> None:
+    """Copy the object at `uri` piece by piece; BadShardError if its hash is not `sha256`."""
+    digest = hashlib.sha256()
+    for start in range(0, size, _PIECE_BYTES):
+        piece = storage.read_range(uri, start, min(size, start + _PIECE_BYTES))
+        target.write(piece)
+        if sha256 is not None:
+            digest.update(piece)
+    if sha256 is not None and digest.hexdigest() != sha256:
+        raise BadShardError(uri, "the checksum is not the manifest's")
 
 
 def _is_still(file: BinaryIO, place: Path) -> bool:

@@ -12,19 +12,19 @@ import os
 import resource
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from data_pipeline.corpus.cache import DEFAULT_BYTES, FileCache
+from data_pipeline.corpus.cache import FileCache
 from data_pipeline.corpus.faults import BadShardError
 from data_pipeline.corpus.gather import RegionBlock, gather
 from data_pipeline.corpus.index import ROW
 from data_pipeline.corpus.manifest import Manifest, ShardRecord, read_manifest
+from data_pipeline.corpus.reading import Reading
 from data_pipeline.corpus.regions import Regions
 from data_pipeline.corpus.shard import Sample as Sample
 from data_pipeline.corpus.shard import Shard
@@ -43,23 +43,6 @@ Numbers = npt.NDArray[np.int64]
 def default_cache() -> Path:
     """Return the folder for copies of remote shards: $TRAWL_CACHE, else ~/.cache/trawl."""
     return Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "trawl")
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the shards of a corpus are read.
-
-    cache: folder of the copies of remote shards, `default_cache()` if None; cache_bytes: most that
-    they take, all processes of the machine together; check: when a shard's hash is compared with
-    the manifest's (as it is fetched, also when a local one is first opened, or never); bad_shards:
-    whether a shard that is missing or not as the manifest says ends the reading, or its samples
-    are replaced.
-    """
-
-    cache: Path | None = None
-    cache_bytes: int = DEFAULT_BYTES
-    check: Literal["never", "fetched", "always"] = "fetched"
-    bad_shards: Literal["fail", "skip"] = "fail"
 
 
 class Corpus:

@@ -1,6 +1,7 @@
 """Which corruption of tokens a configuration asks for: by token, by whole word, or by span."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,19 @@ def masker(
     mask, words = encoder.special.mask, encoder.words
     beginnings = None if unit == "token" else word_beginnings(tokenizer)
     if unit == "span" and beginnings is not None and probability > 0:
-        continued = ~beginnings
         rule = SpanRule(probability, longest, SPAN_PROBABILITY, SPAN_SIZE)
-        return lambda ids, chance: mask_spans(ids, continued[ids], chance, rule, mask, words)
-    return lambda ids, chance: mask_tokens(ids, chance, probability, mask, words, beginnings)
+        return partial(_spans, continued=~beginnings, rule=rule, mask=mask, words=words)
+    return partial(
+        mask_tokens, probability=probability, mask=mask, words=words, beginnings=beginnings
+    )
+
+
+def _spans(
+    ids: Ids,
+    chance: np.random.Generator,
+    continued: npt.NDArray[np.bool_],
+    rule: SpanRule,
+    mask: int,
+    words: int,
+) -> tuple[Ids, npt.NDArray[np.intp]]:
+    return mask_spans(ids, continued[ids], chance, rule, mask, words)

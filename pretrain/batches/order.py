@@ -1,24 +1,25 @@
 """The order of samples as a function: which sample stands at a position of a stage.
 
 Nothing is stored: corpora are interleaved by weight in blocks, and each corpus is walked epoch by
-epoch in a permutation that is computed, not kept, so memory does not grow with the corpus.
+epoch in a permutation that is computed, not kept, so memory does not grow with the corpus; one that
+is read a window of shards at a time takes a few numbers a shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from pretrain.batches.permutation import permuted
+from pretrain.batches.shard_windows import ShardWindows
 from trawl.chance import generator, seed_of
 from trawl.errors import RequestError
 
 BLOCK = 4096
-_ROUNDS = 6
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
-Numbers = npt.NDArray[np.uint64]
+Counts = npt.NDArray[np.int64]
 Place = tuple[int, int, int, int]
 """Corpus, sample in it, epoch, and position in the stage: what `Position` names."""
 
@@ -32,44 +33,23 @@ class Position(NamedTuple):
     position: int
 
 
-def _scramble(numbers: Numbers, key: np.uint64) -> Numbers:
-    """Mix 64-bit numbers with `key` (the finaliser of SplitMix64; Steele et al., 2014)."""
-    mixed = (numbers + key) * _MULTIPLIER
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
-
-
-def permuted(numbers: npt.NDArray[np.int64], size: int, key: int) -> npt.NDArray[np.int64]:
-    """Return where the permutation `key` of 0..size-1 sends `numbers`.
-
-    A Feistel network over the next power of four, walked until the number falls below `size`, up
-    to four times on average (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002).
-    """
-    half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    low = (np.uint64(1) << half) - np.uint64(1)
-    keys = [np.uint64(seed_of(key, "round", number)) for number in range(_ROUNDS)]
-    result = numbers.astype(np.uint64)
-    walking = np.arange(len(result))
-    while len(walking):
-        left, right = result[walking] >> half, result[walking] & low
-        for round_key in keys:
-            left, right = right, left ^ (_scramble(right, round_key) & low)
-        result[walking] = (left << half) | right
-        walking = walking[result[walking] >= np.uint64(size)]
-    return result.astype(np.int64)
-
-
 class SampleOrder:
     """The order of one stage over a mixture of corpora.
 
     `lengths` are the corpora's sample counts, `weights` their shares of the positions. In each
     block of 4096 positions the shares are kept to within one sample, in a shuffled arrangement.
+    A corpus with `windows` is shuffled a window of shards at a time, any other as a whole.
     """
 
     def __init__(
-        self, lengths: Sequence[int], weights: Sequence[float], seed: int, stage: str
+        self,
+        lengths: Sequence[int],
+        weights: Sequence[float],
+        seed: int,
+        stage: str,
+        windows: Mapping[int, tuple[Counts, int]] | None = None,
     ) -> None:
+        """Make the order; `windows`: by corpus, samples of each shard and shards of a window."""
         if not lengths or len(lengths) != len(weights):
             raise RequestError(f"stage {stage}: each corpus needs one weight, and one is needed")
         for number, (length, weight) in enumerate(zip(lengths, weights, strict=True)):
@@ -83,6 +63,10 @@ class SampleOrder:
         self._heaviest = max(range(len(weights)), key=lambda corpus: weights[corpus])
         self._lengths = list(lengths)
         self._seed, self._stage = seed, stage
+        self._windows = {
+            corpus: ShardWindows(counts, window, (seed, stage, "order", corpus))
+            for corpus, (counts, window) in (windows or {}).items()
+        }
 
     def _drawn(self, position: int) -> npt.NDArray[np.int64]:
         """Return how many samples of each corpus stand before `position`, a block's first."""
@@ -107,8 +91,12 @@ class SampleOrder:
         length = self._lengths[corpus]
         epochs, inside = np.divmod(numbers, length)
         samples = np.empty_like(numbers)
-        for epoch in np.unique(epochs):
-            key = seed_of(self._seed, self._stage, "order", corpus, int(epoch))
+        for epoch in np.unique(epochs).tolist():
+            if corpus in self._windows:
+                own = epochs == epoch
+                samples[own] = self._windows[corpus].samples(epoch, inside[own])
+                continue
+            key = seed_of(self._seed, self._stage, "order", corpus, epoch)
             places = epochs == epoch
             samples[places] = permuted(inside[places], length, key)
         return samples

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 from transformers import BertTokenizer, PreTrainedTokenizerBase
 
+from pretrain.batches.remembered import Remembered
 from pretrain.batches.vocabulary import count_words, learn_pieces
 from trawl.errors import RequestError
 
@@ -69,7 +69,7 @@ class TextEncoder:
             *(self._special_id(backend, token) for token in ("[PAD]", "[CLS]", "[SEP]", "[MASK]"))
         )
         self._backend = backend
-        self._remembered = lru_cache(_CACHED_TEXTS)(self._encode)
+        self._remembered = Remembered(self._encode, _CACHED_TEXTS)
 
     @staticmethod
     def _special_id(backend: Tokenizer, token: str) -> int:
@@ -86,4 +86,5 @@ class TextEncoder:
 
     def encode(self, text: str) -> Ids:
         """Return the ids of `text`, read-only."""
-        return self._remembered(text)
+        ids: Ids = self._remembered(text)
+        return ids

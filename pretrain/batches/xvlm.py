@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ from pretrain.batches.region_concepts import (
     phrases_of,
     region_view,
 )
+from pretrain.batches.remembered import Remembered
 from pretrain.batches.tokenise import Ids, TextEncoder
 from pretrain.models.xvlm_config import XvlmConfig
 from pretrain.objectives import asked, check_objectives
@@ -97,7 +97,7 @@ class XvlmBatches:
             config.flips == "sound",
             config.augmentations,
         )
-        self._whole_image = lru_cache(_REMEMBERED_IMAGES)(self._read_whole_image)
+        self._whole_image = Remembered(self._read_whole_image, _REMEMBERED_IMAGES)
         self._check(corpora, sorted(objectives))
 
     def _check(self, corpora: Sequence[Corpus], objectives: list[str]) -> None:

@@ -45,6 +45,9 @@ class Batches(Protocol):
     def make(self, positions: "Sequence[Place]") -> "dict[str, torch.Tensor]":
         """Return the batch of `positions` of a stage, with the targets of its objectives."""
 
+    def make_stored(self, positions: "Sequence[Place]") -> "dict[str, torch.Tensor]":
+        """Return the same with features as they are stored: see `pretrain.batches.stored`."""
+
     def pairs(
         self, corpus: "Corpus", images: Sequence[int], texts: Sequence[str]
     ) -> "dict[str, torch.Tensor]":

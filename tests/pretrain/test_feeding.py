@@ -18,12 +18,12 @@ def _stage(batch: BatchRecipe) -> StageRecipe:
 class Positions:
     """Makes batches that hold the positions and samples asked for."""
 
-    def make(self, positions: object) -> Batch:
+    def make_stored(self, positions: object) -> Batch:
         return {"rows": torch.tensor([[place[3], place[1]] for place in positions])}  # type: ignore[attr-defined]
 
 
 class Broken(Positions):
-    def make(self, positions: object) -> Batch:
+    def make_stored(self, positions: object) -> Batch:
         raise WorkError("shard 00007.tar: cut")
 
 

@@ -100,7 +100,7 @@ def test_an_index_that_points_elsewhere_is_refused(tmp_path: Path) -> None:
     for junk in (b"", b"TRAWLIDX", b"TRAWLIDX" + b"\xff" * 8, table.read_bytes()[:-1]):
         table.write_bytes(junk)
         with pytest.raises(WorkError):
-            Corpus(tmp_path)[0].regions
+            len(Corpus(tmp_path)[0].regions)
 
 
 def test_samples_out_of_order_are_refused(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pretrain.batches.order import BLOCK, SampleOrder, permuted
+from pretrain.batches.order import BLOCK, SampleOrder
+from pretrain.batches.permutation import permuted
 from trawl.errors import RequestError
 
 
