@@ -6,6 +6,7 @@ elements first, so that each is aligned to its element size whenever the blob is
 """
 
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -169,7 +170,7 @@ class Placement:
 
     def view(self, blob: memoryview) -> Array:
         """Return the array as a read-only view of `blob`, without a copy."""
-        count = int(np.prod(self.shape, dtype=np.int64))
+        count = math.prod(self.shape)
         flat = np.frombuffer(blob, dtype=_DTYPES[self.dtype], count=count, offset=self.offset)
         flat.flags.writeable = False
         return flat.reshape(self.shape)

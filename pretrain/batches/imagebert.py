@@ -17,13 +17,14 @@ from transformers import PreTrainedTokenizerBase
 from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
+from pretrain.batches.dealing import dealt
 from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import RETRIES
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
-from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.row_places import RowPlaces, sight
 from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
 from pretrain.models.imagebert_config import ImageBertConfig
@@ -52,8 +53,8 @@ class ImageBertBatches:
 
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
     batch that it is in. With `as_published` texts are padded to `max_seq_length` and regions to
-    `max_regions`; else to the longest of the batch, which gives the same numbers. Raises
-    RequestError where objectives, tokenizer, model and corpora do not fit.
+    `max_regions`; else to the longest of the batch, which gives the same numbers; `packed`, they
+    lie end to end without padding: see `RowPlaces`. Raises RequestError where objectives, tokenizer, model and corpora do not fit.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class ImageBertBatches:
         seed: int,
         stage: str,
         as_published: bool = False,
+        packed: bool = False,
     ) -> None:
         check_objectives(objectives, config)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._objectives = asked(objectives)
         self._as_published = as_published
+        self._packed = packed
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
         self._mask = masker(
@@ -112,10 +115,24 @@ class ImageBertBatches:
 
     def _batch(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, Array]:
         """Return the rows of `positions` as a batch, with the targets of the objectives."""
-        batch = self._laid_out(rows, positions)
+        batch = self._laid_out(rows, positions, self._packed)
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([int(row.matches) for row in rows])
         return batch
+
+    def make_dealt(
+        self, positions: Sequence[Place], batches: int, wanted: Sequence[int]
+    ) -> list[dict[str, torch.Tensor]]:
+        """Return those `wanted` of the `batches` among which the rows of `positions` are dealt.
+
+        As many rows go to each, and about as many tokens and regions: see `dealt`.
+        """
+        rows = self._rows(positions)
+        hands = dealt([sum(self._lengths(row)) for row in rows], batches)
+        return [
+            tensors(self._batch([rows[n] for n in hand], [positions[n] for n in hand]))
+            for hand in (hands[number] for number in wanted)
+        ]
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -166,22 +183,35 @@ class ImageBertBatches:
         kept, kept_tags = truncated(len(ids), len(tag_ids), self._config.max_seq_length)
         return Row(image, ids[:kept], tag_ids[:kept_tags], matches)
 
-    def _laid_out(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
+    def _lengths(self, row: Row) -> tuple[int, int]:
+        """Return how many tokens and how many regions of `row` the model reads."""
+        regions = min(self._config.max_regions, row.image.region_count)
+        return text_length(len(row.text), len(row.tags)), regions
+
+    def _laid_out(
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, packed: bool = False
+    ) -> dict[str, Array]:
         """Return texts and regions of `rows`, masked by the chances of `positions` if there are."""
-        texts = self._texts(rows, positions)
-        regions = self._regions(rows, positions)
-        mask = np.concatenate([texts.pop("text_mask"), regions.pop("region_mask")], axis=1)
-        return {**texts, **regions, "attention_mask": mask}
+        lengths, counts = zip(*map(self._lengths, rows), strict=True)
+        widest, most = max(lengths), max(1, *counts)
+        if self._as_published:
+            widest, most = self._config.max_seq_length, self._config.max_regions
+        texts = RowPlaces.of(lengths, None if packed else widest)
+        regions = RowPlaces.of(counts, None if packed else most)
+        return {
+            **self._texts(rows, positions, texts),
+            **self._regions(rows, positions, regions),
+            **sight(texts, regions),
+        }
 
     def _predicted(self, row: Row) -> bool:
         return row.matches or not self._config.conditional_masking
 
-    def _texts(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
-        """Return ids, mask and masked places of the texts of `rows`."""
+    def _texts(
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, places: RowPlaces
+    ) -> dict[str, Array]:
+        """Return ids and masked places of the texts of `rows`."""
         special = self._encoder.special
-        lengths = [text_length(len(row.text), len(row.tags)) for row in rows]
-        width = self._config.max_seq_length if self._as_published else max(lengths)
-        places = RowPlaces.of(lengths, width)
         ids = np.full(places.total, special.pad, dtype=np.int64)
         segments = np.zeros_like(ids)
         masked: list[Ids] = [_NOTHING]
@@ -200,20 +230,19 @@ class ImageBertBatches:
                     labels.append(words[chosen])
         found: dict[str, Array] = {
             "input_ids": places.shaped(ids),
-            "text_mask": places.mask(),
             "masked_positions": np.concatenate(masked),
         }
         if positions is not None and "mlm" in self._objectives:
             found["masked_labels"] = np.concatenate(labels)
         return found
 
-    def _regions(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
-        """Return features, locations, mask and targets of the regions of `rows`."""
+    def _regions(
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, places: RowPlaces
+    ) -> dict[str, Array]:
+        """Return features, locations and targets of the regions of `rows`."""
         config = self._config
         samples = [row.image for row in rows]
-        counts = [min(config.max_regions, sample.region_count) for sample in samples]
-        width = config.max_regions if self._as_published else max(1, *counts)
-        stored = StoredRegions(self._form, samples, RowPlaces.of(counts, width))
+        stored = StoredRegions(self._form, samples, places)
         objectives = self._objectives if positions is not None else ()
         targets = RegionTargets(objectives, config.region_mask_probability, config.img_feature_dim)
         for number, (row, sample) in enumerate(zip(rows, samples, strict=True)):
@@ -228,7 +257,6 @@ class ImageBertBatches:
         return {
             **stored.arrays("img_feats"),
             "img_locations": stored.locations([sample.meta for sample in samples], LOCATION),
-            "region_mask": stored.places.mask(),
             **targets.arrays(config.object_classes),
         }
 

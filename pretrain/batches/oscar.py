@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus, Sample
 from pretrain.batches import checks
+from pretrain.batches.dealing import dealt
 from pretrain.batches.layout import GEOMETRY, fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
@@ -18,7 +19,7 @@ from pretrain.batches.oscar_texts import OscarTexts, Texts
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import Change, contrast_label, match_label
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
-from pretrain.batches.row_places import RowPlaces
+from pretrain.batches.row_places import RowPlaces, sight
 from pretrain.batches.stored import BEHIND, FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
 from pretrain.models.oscar_config import OscarConfig
@@ -43,7 +44,7 @@ class OscarBatches:
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
     batch that it is in. With `as_published` the text is padded to the model's `max_seq_length` and
     the regions to `max_regions`; else to the longest of the batch, which gives the same numbers,
-    because padding is masked. Raises RequestError where objectives, tokenizer, model and corpora
+    because padding is masked. `packed`, rows lie end to end without padding: see `RowPlaces`. Raises RequestError where objectives, tokenizer, model and corpora
     do not fit.
     """
 
@@ -56,12 +57,14 @@ class OscarBatches:
         seed: int,
         stage: str,
         as_published: bool = False,
+        packed: bool = False,
     ) -> None:
         check_objectives(objectives, config)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._objectives = asked(objectives)
         self._as_published = as_published
+        self._packed = packed
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
         self._drawn = OscarTexts(self._source, config, self._objectives)
@@ -113,7 +116,7 @@ class OscarBatches:
 
     def _batch(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, Array]:
         """Return the rows of `positions` as a batch, with the targets of the objectives."""
-        batch = self._laid_out(rows, positions)
+        batch = self._laid_out(rows, positions, self._packed)
         if "contrast" in self._objectives:
             classes = self._config.num_contrast_classes or 2
             labels = [contrast_label(row.change, classes) for row in rows]
@@ -121,6 +124,20 @@ class OscarBatches:
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([match_label(row.change) for row in rows])
         return batch
+
+    def make_dealt(
+        self, positions: Sequence[Place], batches: int, wanted: Sequence[int]
+    ) -> list[dict[str, torch.Tensor]]:
+        """Return those `wanted` of the `batches` among which the rows of `positions` are dealt.
+
+        As many rows go to each, and about as many tokens and regions: see `dealt`.
+        """
+        rows = self._rows(positions)
+        hands = dealt([sum(self._lengths(row)) for row in rows], batches)
+        return [
+            tensors(self._batch([rows[n] for n in hand], [positions[n] for n in hand]))
+            for hand in (hands[number] for number in wanted)
+        ]
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -143,19 +160,32 @@ class OscarBatches:
         kept, kept_tags = truncated(len(caption), len(tags), self._config.max_seq_length)
         return Row(texts.sample, caption[:kept], tags[:kept_tags], texts.change)
 
-    def _laid_out(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
-        """Return texts and regions of `rows`, masked by the chances of `positions` if there are."""
-        batch = self._texts(rows, positions)
-        regions, region_mask = self._regions(rows, positions)
-        mask = np.concatenate([batch.pop("text_mask"), region_mask], axis=1)
-        return {**batch, **regions, "attention_mask": mask}
+    def _lengths(self, row: Row) -> tuple[int, int]:
+        """Return how many tokens and how many regions of `row` the model reads."""
+        regions = min(self._config.max_regions, row.sample.region_count)
+        return text_length(len(row.caption), len(row.tags)), regions
 
-    def _texts(self, rows: Sequence[Row], positions: Sequence[Place] | None) -> dict[str, Array]:
-        """Return ids, segments, mask and masked places of the texts of `rows`."""
+    def _laid_out(
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, packed: bool = False
+    ) -> dict[str, Array]:
+        """Return texts and regions of `rows`, masked by the chances of `positions` if there are."""
+        lengths, counts = zip(*map(self._lengths, rows), strict=True)
+        widest, most = max(lengths), max(1, *counts)
+        if self._as_published:
+            widest, most = self._config.max_seq_length, self._config.max_regions
+        texts = RowPlaces.of(lengths, None if packed else widest)
+        regions = RowPlaces.of(counts, None if packed else most)
+        return {
+            **self._texts(rows, positions, texts),
+            **self._regions(rows, positions, regions),
+            **sight(texts, regions),
+        }
+
+    def _texts(
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, places: RowPlaces
+    ) -> dict[str, Array]:
+        """Return ids, segments and masked places of the texts of `rows`."""
         special = self._encoder.special
-        lengths = [text_length(len(row.caption), len(row.tags)) for row in rows]
-        width = self._config.max_seq_length if self._as_published else max(lengths)
-        places = RowPlaces.of(lengths, width)
         ids = np.full(places.total, special.pad, dtype=np.int64)
         segments = np.zeros_like(ids)
         masked: list[Ids] = [np.empty(0, dtype=np.int64)]
@@ -178,7 +208,6 @@ class OscarBatches:
         found = {
             "input_ids": places.shaped(ids),
             "token_type_ids": places.shaped(segments),
-            "text_mask": places.mask(),
             "masked_positions": np.concatenate(masked),
         }
         if positions is not None and "mlm" in self._objectives:
@@ -204,14 +233,12 @@ class OscarBatches:
         return changed, chosen
 
     def _regions(
-        self, rows: Sequence[Row], positions: Sequence[Place] | None
-    ) -> tuple[dict[str, Array], npt.NDArray[np.int64]]:
-        """Return features and geometry [batch, regions, ...], targets of regions, and a mask."""
+        self, rows: Sequence[Row], positions: Sequence[Place] | None, places: RowPlaces
+    ) -> dict[str, Array]:
+        """Return features and geometry [batch, regions, ...], and the targets of regions."""
         config = self._config
         samples = [row.sample for row in rows]
-        counts = [min(config.max_regions, sample.region_count) for sample in samples]
-        width = config.max_regions if self._as_published else max(1, *counts)
-        stored = StoredRegions(self._form, samples, RowPlaces.of(counts, width))
+        stored = StoredRegions(self._form, samples, places)
         objectives = self._objectives if positions is not None else ()
         targets = RegionTargets(
             objectives, config.region_mask_probability, config.img_feature_dim - GEOMETRY
@@ -224,4 +251,4 @@ class OscarBatches:
         found = {**stored.arrays("img_feats"), "img_feats" + BEHIND: geometry}
         if config.object_classes or config.feature_head:
             found.update(targets.arrays(config.object_classes))
-        return found, stored.places.mask()
+        return found

@@ -38,17 +38,26 @@ class RowPlaces:
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def shaped(self, flat: Array) -> Array:
-        """Return flat [total, ...] as [rows, width, ...]; packed as it is."""
+        """Return flat [total, ...] as [rows, width, ...]; packed as one row [1, total, ...]."""
         if self.width is None:
-            return flat
+            return flat[None]
         return flat.reshape(len(self.starts), self.width, *flat.shape[1:])
 
     def mask(self) -> Numbers:
-        """Return 1 for a filled place and 0 for padding: [rows, width], or [total] packed."""
-        if self.width is None:
-            return np.ones(self.total, dtype=np.int64)
+        """Return 1 for a filled place and 0 for padding: [rows, width]; not of packed rows."""
+        assert self.width is not None
         return (np.arange(self.width) < self.counts[:, None]).astype(np.int64)
 
     def row_of_each(self) -> Numbers:
         """Return the row of each place [total]."""
         return np.repeat(np.arange(len(self.starts)), self.ends - self.starts)
+
+
+def sight(text: RowPlaces, regions: RowPlaces) -> dict[str, Array]:
+    """Return what tells a single-stream model which places belong together.
+
+    attention_mask int64 [rows, text + regions]; of packed rows row_lengths int64 [2, rows].
+    """
+    if text.width is None:
+        return {"row_lengths": np.stack([text.counts, regions.counts])}
+    return {"attention_mask": np.concatenate([text.mask(), regions.mask()], axis=1)}

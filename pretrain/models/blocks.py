@@ -13,6 +13,10 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.models.attention import attention_named
+from pretrain.models.packing import Packing, packed_attention
+
+Sight = Tensor | Packing | None
+"""What a position sees: a bias on the scores, its row of a packed stream, or all."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,13 @@ class SelfAttention(nn.Module):
         """Return [batch, heads, length, head size] from [batch, length, hidden]."""
         return states.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
-    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor) -> Tensor:
+    def forward(self, states: Tensor, bias: Sight, source: Tensor) -> Tensor:
         """Return what the queries of `states` find in `source`: [batch, queries, hidden]."""
+        if isinstance(bias, Packing):
+            parts = (self.query(states), self.key(source), self.value(source))
+            query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in parts)
+            dropout = self.dropout if self.training else 0.0
+            return packed_attention(query, key, value, bias, dropout, self.attend).flatten(2)
         mixed = self.attend(
             self._heads(self.query(states)),
             self._heads(self.key(source)),
@@ -96,7 +105,7 @@ class Attention(nn.Module):
         self.self = SelfAttention(shape)
         self.output = ResidualOutput(shape, shape.hidden)
 
-    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor) -> Tensor:
+    def forward(self, states: Tensor, bias: Sight, source: Tensor) -> Tensor:
         """Return [batch, queries, hidden] from `states`, attending to `source`."""
         mixed: Tensor = self.output(self.self(states, bias, source), states)
         return mixed
@@ -123,10 +132,10 @@ class Layer(nn.Module):
         self.intermediate = Intermediate(shape)
         self.output = ResidualOutput(shape, shape.intermediate)
 
-    def forward(self, states: Tensor, bias: Tensor | None, source: Tensor | None = None) -> Tensor:
+    def forward(self, states: Tensor, bias: Sight, source: Tensor | None = None) -> Tensor:
         """Return [batch, queries, hidden]; keys and values come from `source`, else from `states`.
 
-        bias is added to the scores: [batch, 1, 1 or queries, keys].
+        bias is added to the scores: [batch, 1, 1 or queries, keys]; or says how rows are packed.
         """
         mixed = self.attention(states, bias, states if source is None else source)
         deep: Tensor = self.output(self.intermediate(mixed), mixed)
@@ -143,7 +152,7 @@ class Encoder(nn.Module):
         self.layer = nn.ModuleList(Layer(shape) for _ in range(layers))
 
     def forward(
-        self, states: Tensor, bias: Tensor | None, history: list[Tensor] | None = None
+        self, states: Tensor, bias: Sight, history: list[Tensor] | None = None
     ) -> list[Tensor]:
         """Return the input and the output of each layer, all [batch, length, hidden].
 

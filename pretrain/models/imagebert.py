@@ -20,6 +20,7 @@ from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.models.initial_weights import draw_as_bert
+from pretrain.models.packed_rows import PackedRows
 from pretrain.objectives import check_targets
 
 LOCATION = 5
@@ -87,6 +88,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
         img_feats: Tensor | None = None,
         img_locations: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read text and regions.
 
@@ -94,13 +96,20 @@ class ImageBertModel(ImageBertPreTrainedModel):
         regions, 5]; attention_mask [batch, text + regions], 1 to see, 0 to mask, text first
         whatever the order of blocks is; by default all is seen. Returns states [batch, text +
         regions, hidden], also text first, and the pooled state of [CLS] [batch, hidden].
+        row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
+        has one row that holds them end to end, and no mask is given.
         """
-        text, count = self.embeddings(input_ids), input_ids.shape[1]
-        states = text
+        regions = []
         if img_feats is not None:
             if img_locations is None:
                 raise ValueError("img_feats need img_locations [batch, regions, 5]")
-            states = torch.cat([text, self.embed_regions(img_feats, img_locations)], dim=1)
+            regions = [self.embed_regions(img_feats, img_locations)]
+        if row_lengths is not None:
+            read = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
+            text = self.embeddings(input_ids, None, read.packing.text_columns[None])
+            return read.through(self, [text, *regions], output_hidden_states)
+        text, count = self.embeddings(input_ids), input_ids.shape[1]
+        states = torch.cat([text, *regions], dim=1)
         bias = None
         if attention_mask is not None:
             if attention_mask.shape[-1] != states.shape[1]:
@@ -109,14 +118,14 @@ class ImageBertModel(ImageBertPreTrainedModel):
                     f"are {states.shape[1]}"
                 )
             bias = mask_bias(attention_mask, states.dtype)
-        regions = states.shape[1] - count
+        behind = states.shape[1] - count
         swapped = self.config.block_order == "regions-first"
         if swapped:
-            states = states.roll(regions, dims=1)
-            bias = None if bias is None else bias.roll(regions, dims=-1)
+            states = states.roll(behind, dims=1)
+            bias = None if bias is None else bias.roll(behind, dims=-1)
         reached = self.encoder(states, bias)
         if swapped:
-            reached = [state.roll(-regions, dims=1) for state in reached]
+            reached = [state.roll(-behind, dims=1) for state in reached]
         return BaseModelOutputWithPooling(
             last_hidden_state=reached[-1],
             pooler_output=self.pooler(reached[-1]),
@@ -181,6 +190,7 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
         **targets: Tensor,
     ) -> ImageBertPreTrainingOutput:
         """Read a batch, as `ImageBertModel` does, and predict.
@@ -191,7 +201,12 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         """
         check_targets(targets)
         outputs = self.bert(
-            input_ids, attention_mask, img_feats, img_locations, output_hidden_states
+            input_ids,
+            attention_mask,
+            img_feats,
+            img_locations,
+            output_hidden_states,
+            row_lengths,
         )
         text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
         text = at_places(text, masked_positions)

@@ -19,6 +19,7 @@ from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.oscar_config import OscarConfig
+from pretrain.models.packed_rows import PackedRows
 from pretrain.objectives import check_targets
 from pretrain.objectives.matching import log_odds
 from pretrain.objectives.tag_contrast import clean_scores
@@ -81,6 +82,7 @@ class OscarModel(OscarPreTrainedModel):
         img_feats: Tensor | None = None,
         encoder_history_states: list[Tensor] | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read caption, tags and regions.
 
@@ -90,7 +92,14 @@ class OscarModel(OscarPreTrainedModel):
         encoder_history_states: for each layer, states [batch, earlier, hidden] of positions before
         these; the mask then covers them first. Returns states [batch, text + regions, hidden] and
         the pooled state of [CLS] [batch, hidden].
+        row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
+        has one row that holds them end to end, and no mask is given.
         """
+        if row_lengths is not None:
+            read = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
+            states = self.embeddings(input_ids, token_type_ids, read.packing.text_columns[None])
+            regions = [] if img_feats is None else [self.embed_regions(img_feats)]
+            return read.through(self, [states, *regions], output_hidden_states)
         states = self.embeddings(input_ids, token_type_ids, position_ids)
         if img_feats is not None:
             states = torch.cat([states, self.embed_regions(img_feats)], dim=1)
@@ -172,6 +181,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
         **targets: Tensor,
     ) -> OscarPreTrainingOutput:
         """Read a batch, as `OscarModel` does, and predict.
@@ -189,6 +199,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
             position_ids,
             img_feats,
             output_hidden_states=output_hidden_states,
+            row_lengths=row_lengths,
         )
         text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
         text = at_places(text, masked_positions)
