@@ -7,7 +7,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -18,12 +18,31 @@ from trawl.errors import TrawlError, WorkError
 _STEPS_AHEAD = 3
 
 Batch = dict[str, torch.Tensor]
-Answer = Batch | Exception
+Answer = list[Batch] | Exception
 
 
-class _Maker(Protocol):
+class Maker(Protocol):
+    """Makes batches of places, features as they are stored."""
+
     def make_stored(self, positions: Sequence[Place]) -> Batch:
         """Return the batch of `positions`."""
+
+
+class Asked(NamedTuple):
+    """Batches that are asked for: the `wanted` of those among which `places` are dealt."""
+
+    places: Sequence[Place]
+    batches: int
+    wanted: tuple[int, ...]
+
+
+def _made(maker: Maker, asked: Asked) -> list[Batch]:
+    """Return the batches that are `asked` for."""
+    if asked.batches == 1:
+        return [maker.make_stored(asked.places)]
+    # Only families that can deal get here: see Family.batches.
+    made: list[Batch] = maker.make_dealt(*asked)  # type: ignore[attr-defined]
+    return made
 
 
 class Makers(Iterator[Answer], Protocol):
@@ -31,13 +50,13 @@ class Makers(Iterator[Answer], Protocol):
 
     def __init__(
         self,
-        maker: _Maker,
-        asked: Iterator[Sequence[Place]],
+        maker: Maker,
+        asked: Iterator[Asked],
         a_step: int,
         workers: int,
         pinned: bool,
     ) -> None:
-        """Make what is `asked` of `maker`, `a_step` batches each step."""
+        """Make what is `asked` of `maker`, with `a_step` questions each step."""
 
     def close(self) -> None:
         """Stop; what is under way is not waited for."""
@@ -48,8 +67,8 @@ class InThread:
 
     def __init__(
         self,
-        maker: _Maker,
-        asked: Iterator[Sequence[Place]],
+        maker: Maker,
+        asked: Iterator[Asked],
         a_step: int,
         workers: int,
         pinned: bool,
@@ -57,20 +76,20 @@ class InThread:
         self._maker, self._asked, self._pinned = maker, asked, pinned
         self._most = _STEPS_AHEAD * a_step
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="feed")
-        self._ahead: deque[Future[Batch]] = deque()
+        self._ahead: deque[Future[list[Batch]]] = deque()
 
-    def _make(self, places: Sequence[Place]) -> Batch:
-        batch = self._maker.make_stored(places)
-        return (
-            {name: value.pin_memory() for name, value in batch.items()} if self._pinned else batch
-        )
+    def _make(self, asked: Asked) -> list[Batch]:
+        made = _made(self._maker, asked)
+        if not self._pinned:
+            return made
+        return [{name: value.pin_memory() for name, value in batch.items()} for batch in made]
 
     def __iter__(self) -> "InThread":
         return self
 
     def __next__(self) -> Answer:
-        while len(self._ahead) < self._most and (places := next(self._asked, None)) is not None:
-            self._ahead.append(self._thread.submit(self._make, places))
+        while len(self._ahead) < self._most and (asked := next(self._asked, None)) is not None:
+            self._ahead.append(self._thread.submit(self._make, asked))
         if not self._ahead:
             raise StopIteration
         return self._ahead.popleft().result()
@@ -81,14 +100,14 @@ class InThread:
 
 
 class _MadeWhenAsked(Dataset[Answer]):
-    """A data set whose keys are the places of batches."""
+    """A data set whose keys are what is asked for."""
 
-    def __init__(self, maker: _Maker) -> None:
+    def __init__(self, maker: Maker) -> None:
         self._maker = maker
 
-    def __getitem__(self, places: Sequence[Place]) -> Answer:
+    def __getitem__(self, asked: Asked) -> Answer:
         try:
-            return self._maker.make_stored(places)
+            return _made(self._maker, asked)
         except (TrawlError, OSError) as error:
             # As text: an error of several arguments cannot be pickled, and a worker's traceback
             # would make more than one line of it.
@@ -100,8 +119,8 @@ class InProcesses:
 
     def __init__(
         self,
-        maker: _Maker,
-        asked: Iterator[Sequence[Place]],
+        maker: Maker,
+        asked: Iterator[Asked],
         a_step: int,
         workers: int,
         pinned: bool,

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus
+from pretrain.batch_size import LOOKED_AT, Lengths
 from pretrain.batches.order import SampleOrder
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
 from pretrain.checkpoints.pull import verify
@@ -36,8 +37,8 @@ class Parts:
     """One for each entry of the stage's data."""
     order: SampleOrder
     maker: Batches
-    longest_sample: int
-    """Text tokens and regions of the longest sample that the model takes."""
+    lengths: Lengths
+    """Text tokens and regions of samples."""
     parent: dict[str, str] | None
     """Name and hash of the release, or of the BERT, whose weights the stage starts from."""
 
@@ -56,19 +57,57 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
     source = _source(recipe, stage, run)
     model, parent = _from_release(source, run) if source else _new(recipe, len(tokenizer))
     config = model.config
-    lengths = [len(corpus) for corpus in corpora]
-    weights = [data.weight for data in stage.data]
+    order = SampleOrder(
+        [len(corpus) for corpus in corpora],
+        [data.weight for data in stage.data],
+        recipe.seed,
+        stage.name,
+        windows(stage, corpora),
+    )
+    maker = batches(recipe, stage, corpora, tokenizer, config)
     return Parts(
         model=model,
         tokenizer=tokenizer,
         corpora=corpora,
-        order=SampleOrder(lengths, weights, recipe.seed, stage.name, windows(stage, corpora)),
-        maker=family_of(config).batches(
-            corpora, tokenizer, config, stage.objectives, recipe.seed, stage.name
-        ),
-        longest_sample=config.longest_sample,
+        order=order,
+        maker=maker,
+        lengths=_lengths(stage, maker, order, config.longest_sample),
         parent=parent,
     )
+
+
+def batches(
+    recipe: PretrainRecipe,
+    stage: StageRecipe,
+    corpora: list[Corpus],
+    tokenizer: PreTrainedTokenizerBase,
+    config: Any,
+) -> Batches:
+    """Return the maker of the batches of `stage`; RequestError where it cannot make them so."""
+    kind, batch = family_of(config), stage.batch
+    packed = batch.packing == "packed"
+    if not kind.packs and (packed or batch.balance > 1):
+        key = "packing packed" if packed else f"balance {batch.balance}"
+        raise RequestError(
+            f"stage {stage.name}: batch.{key}: the batches of {kind.name} are padded, in order; "
+            "leave the key out"
+        )
+    return kind.batches(
+        corpora,
+        tokenizer,
+        config,
+        stage.objectives,
+        recipe.seed,
+        stage.name,
+        **({"packed": True} if packed else {}),
+    )
+
+
+def _lengths(stage: StageRecipe, maker: Any, order: SampleOrder, longest: int) -> Lengths:
+    """Return the lengths of the samples of `stage`; the first ones are read where it matters."""
+    if stage.batch.packing == "padded" or stage.batch.tokens_per_micro_batch is None:
+        return Lengths(longest)
+    return Lengths.seen(longest, maker.lengths(order.indices(0, LOOKED_AT)))
 
 
 def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder) -> str | None:

@@ -16,8 +16,8 @@ from pretrain.batches.order import SampleOrder
 from pretrain.batches.row_places import RowPlaces
 from pretrain.batches.stored import FeatureForm, StoredRegions
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
-from pretrain.construction import captions, new_configuration
-from pretrain.models.families import Batches, family_of
+from pretrain.construction import batches, captions, new_configuration
+from pretrain.models.families import Batches
 from pretrain.read_ahead import by_corpus, check_cache, windows
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from trawl import storage
@@ -136,9 +136,7 @@ def _maker(recipe: PretrainRecipe, stage: StageRecipe, corpora: list[Corpus]) ->
         else load_tokenizer(path)
     )
     config = new_configuration(recipe, len(tokenizer))
-    return family_of(config).batches(
-        corpora, tokenizer, config, stage.objectives, recipe.seed, stage.name
-    )
+    return batches(recipe, stage, corpora, tokenizer, config)
 
 
 def _make(maker: Batches, order: SampleOrder, first: int) -> None:
@@ -169,9 +167,8 @@ def _cold(corpora: list[Corpus], order: SampleOrder) -> float:
     """Return samples a second by the clock, of samples that lie in no memory if that can be had."""
     for corpus in corpora:
         _forget(corpus)
-    batches = range(0, _MOST_SAMPLES, _AT_ONCE)
     began, done = time.monotonic(), 0
-    for first in batches:
+    for first in range(0, _MOST_SAMPLES, _AT_ONCE):
         for number, samples in by_corpus(order.indices(first + _AT_ONCE, _AT_ONCE)).items():
             if not corpora[number].remote:
                 corpora[number].will_need(samples)

@@ -10,13 +10,13 @@ from typing import Protocol
 import torch
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain.batch_workers import Answer, InProcesses, InThread, Makers
+from pretrain.batch_workers import Answer, Asked, InProcesses, InThread, Maker, Makers
 from pretrain.batches.order import Place
 from pretrain.exit_codes import DataError, NodeError
 from pretrain.ranks import Ranks
 from pretrain.read_ahead import ReadAhead, by_corpus
 from pretrain.recipe import FeedingRecipe, StageRecipe
-from trawl.errors import RequestError, TrawlError
+from trawl.errors import TrawlError
 
 Batch = dict[str, torch.Tensor]
 
@@ -28,13 +28,6 @@ class Order(Protocol):
 
     def indices(self, start_sample: int, count: int) -> Sequence[Place]:
         """Return the places of `count` samples from position `start_sample` on."""
-
-
-class Maker(Protocol):
-    """Makes a batch of places, features as they are stored."""
-
-    def make_stored(self, positions: Sequence[Place]) -> Batch:
-        """Return the batch of `positions`."""
 
 
 @dataclass(frozen=True)
@@ -86,39 +79,6 @@ class Feeding:
         return cls(tuple(corpora), ahead, recipe.fetches, recipe.workers, device.type == "cuda")
 
 
-def micro_batch_size(stage: StageRecipe, ranks: int, longest: int) -> int:
-    """Return the samples of one pass for `stage` on `ranks` ranks.
-
-    `longest` is the count of tokens and regions of the longest sample that the model takes.
-    Raises RequestError when the batch does not divide.
-    """
-    batch = stage.batch
-    if batch.micro_batch is not None:
-        size = batch.micro_batch
-    else:
-        share, rest = divmod(batch.samples, ranks)
-        if rest or not share:
-            raise RequestError(
-                f"stage {stage.name}: batch.samples {batch.samples} does not divide by {ranks} "
-                f"ranks; take {max(1, share) * ranks}"
-            )
-        size = share
-        if batch.tokens_per_micro_batch is not None:
-            most = batch.tokens_per_micro_batch // longest
-            if most < 1:
-                raise RequestError(
-                    f"stage {stage.name}: batch.tokens_per_micro_batch "
-                    f"{batch.tokens_per_micro_batch} is less than one sample; take {longest}"
-                )
-            size = next(n for n in range(min(most, share), 0, -1) if share % n == 0)
-    if batch.samples % (size * ranks):
-        raise RequestError(
-            f"stage {stage.name}: batch.samples {batch.samples} does not divide by {ranks} ranks "
-            f"of micro-batches of {size}; take {-(-batch.samples // (size * ranks)) * size * ranks}"
-        )
-    return size
-
-
 class Feed:
     """The micro-batches of one rank for the steps of one stage.
 
@@ -134,26 +94,36 @@ class Feed:
         micro_batch: int,
         ranks: Ranks,
         feeding: Feeding | None = None,
+        balance: int = 1,
     ) -> None:
+        """Make the feed; samples are dealt among `balance` micro-batches at a time."""
         self._order, self._maker = order, maker
         self._samples, self._micro_batch = samples, micro_batch
         self._feeding = feeding or Feeding()
         share = samples // (micro_batch * ranks.size)
         self._numbers = range(ranks.rank * share, (ranks.rank + 1) * share)
+        self._balance = balance
         self._told: set[tuple[str, int]] = set()
 
     def places(self, step: int, number: int) -> Sequence[Place]:
-        """Return the places of micro-batch `number` of `step`."""
-        return self._order.indices(self.first(step, number), self._micro_batch)
+        """Return the places of those among which micro-batch `number` of `step` is dealt."""
+        return self._order.indices(self.first(step, number), self._micro_batch * self._balance)
 
     def first(self, step: int, number: int) -> int:
-        """Return the position in the stage of the first sample of micro-batch `number`."""
-        return step * self._samples + number * self._micro_batch
+        """Return the position of the first sample that may be in micro-batch `number` of `step`."""
+        together = number // self._balance * self._balance
+        return step * self._samples + together * self._micro_batch
+
+    def _asked(self, step: int) -> Iterator[Asked]:
+        """Yield what is asked of the maker for this rank's part of `step`."""
+        groups = itertools.groupby(self._numbers, lambda number: number // self._balance)
+        for group, numbers in groups:
+            wanted = tuple(number % self._balance for number in numbers)
+            yield Asked(self.places(step, group * self._balance), self._balance, wanted)
 
     def _of_step(self, step: int) -> Sequence[Place]:
         """Return the places of this rank's part of `step`."""
-        count = len(self._numbers) * self._micro_batch
-        return self._order.indices(self.first(step, self._numbers[0]), count)
+        return [place for asked in self._asked(step) for place in asked.places]
 
     def new_faults(self) -> list[tuple[str, str]]:
         """Return the shards passed over, and why, that were not returned before."""
@@ -180,8 +150,8 @@ class Feed:
         when the machine's disk is full.
         """
         feeding = self._feeding
-        asked = ((step, number) for step in range(start, stop) for number in self._numbers)
-        places = (self.places(step, number) for step, number in asked)
+        asked = (each for step in range(start, stop) for each in self._asked(step))
+        a_step = sum(1 for _ in self._asked(start))
         kind = InProcesses if feeding.workers else InThread
         ahead = ReadAhead(
             feeding.corpora,
@@ -190,15 +160,13 @@ class Feed:
             self._samples,
             feeding.fetches,
         )
-        makers: Makers = kind(
-            self._maker, places, len(self._numbers), feeding.workers, feeding.pinned
-        )
+        makers: Makers = kind(self._maker, asked, a_step, feeding.workers, feeding.pinned)
         try:
             for step in range(start, stop):
                 ahead.advance(step - start)
                 began = time.monotonic()
-                made = list(itertools.islice(makers, len(self._numbers)))
-                passes = list(zip(self._numbers, map(_batch_of, made), strict=True))
+                made = map(_batches_of, itertools.islice(makers, a_step))
+                passes = list(zip(self._numbers, itertools.chain(*made), strict=True))
                 waited = time.monotonic() - began
                 yield Portion(step, passes, waited, self._replaced(step))
         except (TrawlError, OSError) as error:
@@ -211,8 +179,8 @@ class Feed:
             ahead.close()
 
 
-def _batch_of(answer: Answer) -> Batch:
-    """Return the batch in `answer`, or raise what it holds instead."""
+def _batches_of(answer: Answer) -> list[Batch]:
+    """Return the batches in `answer`, or raise what it holds instead."""
     if isinstance(answer, BaseException):
         raise answer
     return answer

@@ -85,7 +85,14 @@ class BatchRecipe(Recipe):
     """Samples in one pass of one rank; nothing: samples / ranks. Given, the numbers of a step do
     not depend on the count of ranks."""
     tokens_per_micro_batch: int | None = Field(default=None, ge=1)
-    """Upper bound on the padded tokens of one pass; sets micro_batch from the longest sample."""
+    """Tokens and regions of one pass; sets micro_batch. Padded, it is an upper bound, from the
+    longest sample; packed, what fewer than one pass in a hundred goes beyond."""
+    packing: Literal["padded", "packed"] = "padded"
+    """Whether samples are padded to the longest of a pass, or lie end to end without padding: the
+    same numbers for less arithmetic. Packed: oscar and imagebert."""
+    balance: int = Field(default=1, ge=1)
+    """Micro-batches of a step among which their samples are dealt so that each has about as many
+    tokens, and no rank waits for another; 1: samples stay in order. oscar and imagebert."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

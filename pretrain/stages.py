@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from pretrain import construction, engine, metrics, objectives, presets, release
+from pretrain.batch_size import micro_batch_size
 from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.save import Saver, Written
 from pretrain.exit_codes import ExitCode, PreemptionError
-from pretrain.feeding import Feed, Feeding, micro_batch_size
+from pretrain.feeding import Feed, Feeding
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.obedience import ObedientFeed
 from pretrain.ranks import Ranks, join, leave
@@ -178,7 +179,7 @@ def _stage(run: Run, stage: StageRecipe) -> None:
 
 def _train_and_publish(run: Run, stage: StageRecipe) -> None:
     parts = construction.build(run.recipe, stage, run.folder, run.ranks)
-    micro_batch = micro_batch_size(stage, run.ranks.size, parts.longest_sample)
+    micro_batch = micro_batch_size(stage, run.ranks.size, parts.lengths)
     checkpoint = _asked_for(run, stage) or _newest(run, stage)
     wrapped, start = _start(run, stage, parts, micro_batch, checkpoint)
     facts = lineage.facts(run.recipe, stage)
@@ -189,6 +190,7 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
         micro_batch,
         run.ranks,
         Feeding.of(run.recipe.feeding, stage, parts.corpora, run.ranks.device),
+        stage.batch.balance,
     )
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
 

@@ -54,7 +54,8 @@ class ImageBertBatches:
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
     batch that it is in. With `as_published` texts are padded to `max_seq_length` and regions to
     `max_regions`; else to the longest of the batch, which gives the same numbers; `packed`, they
-    lie end to end without padding: see `RowPlaces`. Raises RequestError where objectives, tokenizer, model and corpora do not fit.
+    lie end to end without padding. Raises RequestError where objectives, tokenizer, model and
+    corpora do not fit.
     """
 
     def __init__(
@@ -103,19 +104,24 @@ class ImageBertBatches:
         [predicted] included, and the targets of the objectives: masked_labels int64 [masked],
         match_labels int64 [batch] (1 for a match), those of `RegionTargets`.
         """
-        return assembled(self.make_stored(positions))
+        return assembled(tensors(self._batch(self._rows(positions), positions, False)))
 
     def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does, with the features as they are stored: see `assembled`."""
-        return tensors(self._batch(self._rows(positions), positions))
+        """Return what `make` does, packed if wanted, and with the features as they are stored.
+
+        See `assembled` and `row_places.sight`.
+        """
+        return tensors(self._batch(self._rows(positions), positions, self._packed))
 
     def _rows(self, positions: Sequence[Place]) -> list[Row]:
         """Return the rows of `positions`, their pairs drawn."""
         return list(map(self._drawn, positions, self._source.samples(positions)))
 
-    def _batch(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, Array]:
+    def _batch(
+        self, rows: Sequence[Row], positions: Sequence[Place], packed: bool
+    ) -> dict[str, Array]:
         """Return the rows of `positions` as a batch, with the targets of the objectives."""
-        batch = self._laid_out(rows, positions, self._packed)
+        batch = self._laid_out(rows, positions, packed)
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([int(row.matches) for row in rows])
         return batch
@@ -129,10 +135,15 @@ class ImageBertBatches:
         """
         rows = self._rows(positions)
         hands = dealt([sum(self._lengths(row)) for row in rows], batches)
-        return [
-            tensors(self._batch([rows[n] for n in hand], [positions[n] for n in hand]))
-            for hand in (hands[number] for number in wanted)
-        ]
+        made = []
+        for hand in (hands[number] for number in wanted):
+            own, places = [rows[number] for number in hand], [positions[number] for number in hand]
+            made.append(tensors(self._batch(own, places, self._packed)))
+        return made
+
+    def lengths(self, positions: Sequence[Place]) -> list[int]:
+        """Return how many tokens and regions each row of `positions` has."""
+        return [sum(self._lengths(row)) for row in self._rows(positions)]
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]

@@ -14,12 +14,16 @@ from trawl.errors import RequestError
 
 # Keys that came later: unused, they leave a recipe's hash as it was before there were any.
 _LATER = {"activation_checkpointing": False, "compile": False, "shuffle_shards": None}
+_LATER_OF_BATCH = {"packing": "padded", "balance": 1}
 
 
 def recipe_part(recipe: PretrainRecipe, stage: StageRecipe) -> dict[str, Any]:
     """Return what `recipe` says that decides the result of `stage`, apart from its corpora."""
     part = stage.model_dump(mode="json", exclude={"data"})
     part = {key: value for key, value in part.items() if value != _LATER.get(key, ...)}
+    part["batch"] = {
+        key: value for key, value in part["batch"].items() if value != _LATER_OF_BATCH.get(key, ...)
+    }
     whole = recipe.model_dump(mode="json", include={"seed", "model", "tokenizer"})
     return {**whole, "stage": part, "parent_stage": recipe.parent_stage(stage)}
 

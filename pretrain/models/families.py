@@ -61,6 +61,8 @@ class Family:
     name: str
     classes: str
     """What the names of its classes begin with."""
+    packs: bool = False
+    """Whether it reads rows end to end without padding, and its batches can be dealt."""
 
     @property
     def model_type(self) -> str:
@@ -95,18 +97,22 @@ class Family:
         objectives: Mapping[str, float],
         seed: int,
         stage: str,
+        **layout: bool,
     ) -> Batches:
-        """Return the maker of its batches; RequestError where a corpus lacks what is needed."""
+        """Return the maker of its batches; RequestError where a corpus lacks what is needed.
+
+        layout: as_published, and for families that pack, packed.
+        """
         maker = self._find(f"batches.{self.name}", "Batches")
-        made: Batches = maker(corpora, tokenizer, config, dict(objectives), seed, stage)
+        made: Batches = maker(corpora, tokenizer, config, dict(objectives), seed, stage, **layout)
         return made
 
 
 FAMILIES = {
     family.name: family
     for family in (
-        Family("oscar", "Oscar"),
-        Family("imagebert", "ImageBert"),
+        Family("oscar", "Oscar", packs=True),
+        Family("imagebert", "ImageBert", packs=True),
         Family("vilbert", "ViLBert"),
         Family("lxmert", "Lxmert"),
         Family("xvlm", "Xvlm"),

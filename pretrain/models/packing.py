@@ -70,7 +70,7 @@ class Packing:
         return states.index_select(1, self.back)
 
     def first(self, states: Tensor) -> Tensor:
-        """Return the first state of each row [rows, 1, hidden] from the stream [1, total, hidden]."""
+        """Return the first state of each row, [rows, 1, hidden], from [1, total, hidden]."""
         return states[0].index_select(0, self.starts[:-1].long())[:, None]
 
 

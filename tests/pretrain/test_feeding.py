@@ -1,9 +1,10 @@
 import pytest
 import torch
 
+from pretrain.batch_size import Lengths, micro_batch_size
 from pretrain.batches.order import SampleOrder
 from pretrain.exit_codes import DataError
-from pretrain.feeding import Batch, Feed, micro_batch_size
+from pretrain.feeding import Batch, Feed
 from pretrain.ranks import Ranks
 from pretrain.recipe import BatchRecipe, DataRecipe, StageRecipe
 from trawl.errors import RequestError, WorkError
@@ -74,7 +75,7 @@ def test_what_cannot_be_read_is_a_data_error() -> None:
     ],
 )
 def test_micro_batches(batch: BatchRecipe, ranks: int, size: int) -> None:
-    assert micro_batch_size(_stage(batch), ranks, longest=100) == size
+    assert micro_batch_size(_stage(batch), ranks, Lengths(100)) == size
 
 
 @pytest.mark.parametrize(
@@ -88,4 +89,4 @@ def test_micro_batches(batch: BatchRecipe, ranks: int, size: int) -> None:
 )
 def test_batches_that_do_not_divide(batch: BatchRecipe, ranks: int, words: str) -> None:
     with pytest.raises(RequestError, match=words):
-        micro_batch_size(_stage(batch), ranks, longest=100)
+        micro_batch_size(_stage(batch), ranks, Lengths(100))
