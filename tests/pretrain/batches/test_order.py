@@ -1,6 +1,7 @@
 """The order of samples: permutations, shares, and no dependence on where one asks."""
 
 import itertools
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -89,3 +90,36 @@ def test_a_faint_corpus_is_drawn_at_its_rate_and_no_sooner() -> None:
 def test_impossible_mixtures_are_refused(lengths: list[int], weights: list[float]) -> None:
     with pytest.raises(RequestError, match="stage one"):
         SampleOrder(lengths, weights, 0, "one")
+
+
+def test_a_billion_samples_take_no_memory() -> None:
+    order = SampleOrder([10**9, 10**6], [3.0, 1.0], seed=0, stage="one")
+    order.indices(0, 1)
+    tracemalloc.start()
+    late = order.indices(5 * 10**9 + 77, 64)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A block of 4,096 positions and no more.
+    assert peak < 1 << 20
+    assert {place.epoch for place in late if place.corpus == 0} == {3}
+    assert late == SampleOrder([10**9, 10**6], [3.0, 1.0], 0, "one").indices(5 * 10**9 + 77, 64)
+
+
+def test_windows_hold_a_few_shards_at_a_time_and_every_sample_once() -> None:
+    counts = np.array([30, 0, 50, 20, 40, 60, 10, 35])
+    total = int(counts.sum())
+    windows = {0: (counts, 3)}
+    order = SampleOrder([total, 500], [1.0, 1.0], 4, "one", windows)
+    places = [place for place in order.indices(0, 5 * total) if place.corpus == 0]
+    shard_of = np.repeat(np.arange(len(counts)), counts)
+    epochs = [[place.sample for place in places if place.epoch == epoch] for epoch in (0, 1)]
+    assert all(sorted(samples) == list(range(total)) for samples in epochs)
+    assert epochs[0] != epochs[1]
+    for samples in epochs:
+        met = [int(shard) for shard in dict.fromkeys(shard_of[samples])]
+        size = int(counts[met[:3]].sum())
+        # The first window's three shards are used up before another is touched, and mixed.
+        assert set(shard_of[samples[:size]]) == set(met[:3])
+        assert len(set(shard_of[samples[: size // 3]])) == 3
+    pieces = [place for start in range(0, 5 * total, 13) for place in order.indices(start, 13)]
+    assert [place for place in pieces if place.corpus == 0][: len(places)] == places
