@@ -5,6 +5,7 @@ of what all of them wrote, and COMPLETE comes last: killed at any moment, a fold
 no COMPLETE, and a later run passes it over.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from typing import Any, Self, TypeVar
 import torch
 
 from pretrain.checkpoints import manifest, snapshot
-from pretrain.exit_codes import NodeError
+from pretrain.exit_codes import NodeError, PreemptionError
 from pretrain.ranks import Ranks
 from pretrain.recipe import CheckpointRecipe
 from pretrain.run_folder import RunFolder
@@ -89,11 +90,6 @@ class Saver:
             pending, self._pending = self._pending, None
             pending.result()
 
-    @property
-    def busy(self) -> bool:
-        """Whether a checkpoint is being written."""
-        return self._pending is not None and not self._pending.done()
-
     def __enter__(self) -> Self:
         return self
 
@@ -102,8 +98,9 @@ class Saver:
         # even when this rank alone has failed.
         try:
             self.wait()
-        except (NodeError, RuntimeError):
-            if kind is None:
+        except Exception:
+            # A run that stops says that its state is saved.
+            if kind is None or issubclass(kind, PreemptionError):
                 raise
         finally:
             self._thread.shutdown()
@@ -123,35 +120,38 @@ class Saver:
             described = self._together(folder, lambda: self._own_files(folder, step, files, states))
         except NodeError:
             if self._writes_here:
-                discard(folder)
+                with contextlib.suppress(OSError):
+                    discard(folder)
             raise
         files.clear()
         all_files: manifest.Files = {}
         for part in described:
             all_files |= part
         self._together(folder, lambda: self._seal(folder, step, all_files))
-        self._forget_old()
+        self._together(folder, self._forget_old)
         self._written(Written(step, folder, paused, time.monotonic() - began))
 
     def _together(self, folder: Path, work: Callable[[], T]) -> list[T]:
-        """Do `work` and return what all ranks' came to; NodeError on all if it failed on one."""
-        result, problem = None, None
+        """Do `work` and return what all ranks' came to; NodeError on all if it failed on one.
+
+        Every rank answers, whatever happens to it, for the others wait for its answer.
+        """
+        result, problem, fault = None, None, None
         try:
             result = work()
         except OSError as error:
             problem = error.strerror or str(error)
-        except NodeError as error:
-            problem = str(error)
-        except RuntimeError as error:
-            # torch.save's word for a disk that takes no more.
-            if "PytorchStreamWriter" not in str(error):
-                raise
-            problem = "is the disk full?"
-        answers = self._ranks.gather((result, problem))
-        for rank, (_, problem) in enumerate(answers):
-            if problem is not None:
-                raise NodeError(f"{folder}: rank {rank} could not write it ({problem})")
-        return [result for result, _ in answers]
+        except Exception as error:
+            problem = _said_by_torch(str(error))
+            fault = None if problem else error
+        answers = self._ranks.gather((result, problem, fault is not None))
+        if fault is not None:
+            raise fault
+        for rank, (_, problem, broken) in enumerate(answers):
+            if problem is not None or broken:
+                reason = problem or "a fault of Trawl, see its log"
+                raise NodeError(f"{folder}: rank {rank} could not write it ({reason})")
+        return [result for result, _, _ in answers]
 
     def _make_room(self, folder: Path) -> None:
         if self._writes_here:
@@ -209,6 +209,12 @@ class Saver:
             for name in forgotten(there, self._recipe):
                 storage.remove(storage.join(twin, name, COMPLETE))
                 storage.remove(storage.join(twin, name))
+
+
+def _said_by_torch(message: str) -> str | None:
+    """Return what is wrong with the disk if `message` is torch.save's word for it."""
+    marks = ("PytorchStreamWriter", "iostream error")
+    return "is the disk full?" if any(mark in message for mark in marks) else None
 
 
 def forgotten(there: dict[str, bool], recipe: CheckpointRecipe) -> list[str]:

@@ -4,6 +4,7 @@ import pytest
 
 import pretrain.recipe
 from pretrain import presets
+from pretrain.checkpoints import lineage
 from pretrain.recipe import PretrainRecipe
 from tests.pretrain import runs
 from trawl import recipe as recipes
@@ -97,6 +98,9 @@ def test_presets_are_filled_in(tmp_path: Path, number: int) -> None:
     [
         ('{"zero_optimisation": {"stage": 1}}', "did you mean zero_optimization"),
         ('{"zero_optimization": {"stag": 1}}', "zero_optimization.stag; did you mean stage"),
+        ('{"elasticity": {"enabled": true}}', "DeepSpeed 0.19 took it out: a run goes on with any"),
+        ('{"curriculum_learning": {}}', "make it stages of the recipe"),
+        ('{"zero_optimization": {"stage": 3, "mics_shard_size": 2}}', "MiCS is gone"),
         ('{"train_batch_size": 8}', "batch.samples"),
         ("[]", "mapping"),
         ("{", "not JSON"),
@@ -111,5 +115,30 @@ def test_a_wrong_preset_is_refused(tmp_path: Path, content: str, words: str) -> 
 
 
 def test_an_unknown_preset_is_refused() -> None:
-    with pytest.raises(RequestError, match="zero0, zero1, zero2, zero3"):
+    with pytest.raises(RequestError, match="zero0, zero1, zero1-offload, zero2"):
         presets.read("zero4")
+
+
+def test_each_shipped_preset_is_read_and_filled_in(tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    names = [each.name for each in files("deepspeed_configs").iterdir()]
+    for name in (name.removesuffix(".json") for name in names if name.endswith(".json")):
+        stage = _load(tmp_path, f"stages.0.deepspeed={name}").stages[0]
+        config = presets.configuration(stage, micro_batch=4, accumulation=1)
+        assert str(config["zero_optimization"]["stage"]) in name
+
+
+def test_compilation_is_refused_under_zero3(tmp_path: Path) -> None:
+    changes = ("stages.0.deepspeed=zero3", "stages.0.compile=true")
+    stage = _load(tmp_path, *changes).stages[0]
+    with pytest.raises(RequestError, match="compile does not go with ZeRO 3"):
+        presets.configuration(stage, micro_batch=4, accumulation=1)
+
+
+def test_keys_that_came_later_leave_the_hash_of_a_recipe_without_them(tmp_path: Path) -> None:
+    plain, other = _load(tmp_path), _load(tmp_path, "stages.0.activation_checkpointing=true")
+    part = lineage.recipe_part(plain, plain.stages[0])["stage"]
+    assert "activation_checkpointing" not in part
+    assert "compile" not in part
+    assert lineage.recipe_part(other, other.stages[0])["stage"]["activation_checkpointing"] is True

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from pretrain.exit_codes import ExitCode
-from tests.pretrain import runs
+from tests.cluster.faulty_store import faulty_store
+from tests.pretrain import forked, runs
 from tests.pretrain.conftest import Corpora
 
 
@@ -139,6 +140,34 @@ def test_a_run_in_an_object_store_goes_on_elsewhere(
     for stage in ("out", "in"):
         theirs = runs.release(undisturbed / "stages" / stage)
         assert runs.release(f"{uri}/stages/{stage}") == theirs
+
+
+def test_a_run_goes_on_over_a_store_that_fails_now_and_then(
+    undisturbed: Path, corpora: Corpora, tmp_path: Path, s3: str, s3_settings: dict[str, str]
+) -> None:
+    from trawl import storage
+
+    for corpus in (corpora.web, corpora.clean):
+        for file in (path for path in Path(corpus).rglob("*") if path.is_file()):
+            storage.upload(file, f"{s3}/faulty/{file.relative_to(Path(corpora.web).parent)}")
+    uri = f"{s3}/faulty/run"
+    content = runs.recipe(f"{s3}/faulty/web", f"{s3}/faulty/clean", uri)
+    content["publish"]["uri"] = f"{s3}/faulty/releases"
+    path = runs.write_recipe(tmp_path / "r.yaml", content)
+    with faulty_store(s3_settings["AWS_ENDPOINT_URL"], share=0.1) as proxy:
+        settings = {**s3_settings, "AWS_ENDPOINT_URL": proxy.url}
+        settings["TRAWL_CACHE"] = str(tmp_path / "cache")
+        ranks = forked.Ranks(path, 2, "--work", str(tmp_path / "work"), environment=settings)
+        assert ranks.wait() == [0, 0], ranks.said
+    assert proxy.faults.total() >= 10
+    (local,) = (tmp_path / "work").iterdir()
+    # Each sample came once, in its place: the curve is that of a run on a local disk.
+    assert runs.exact(local) == runs.exact(undisturbed)
+    assert runs.lines(local)[-1]["storage_retries"] > 0
+    model = storage.read_bytes(f"{uri}/stages/in/model.safetensors")
+    assert model == (undisturbed / "stages" / "in" / "model.safetensors").read_bytes()
+    for stage in ("out", "in"):
+        assert runs.release(f"{s3}/faulty/releases/{stage}")["stage"] == stage
 
 
 def test_a_wrong_recipe_is_told_before_any_rank_starts(tmp_path: Path) -> None:

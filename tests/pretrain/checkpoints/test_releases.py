@@ -2,12 +2,13 @@
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from pretrain.checkpoints import catalogue, lineage, manifest
+from pretrain.checkpoints import ancestry, catalogue, fetch, lineage, manifest, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.pull import pull, verify
 from pretrain.cli import checkpoint
@@ -43,7 +44,38 @@ def test_a_release_says_where_it_comes_from(undisturbed: Path) -> None:
 
 def test_the_release_is_copied_to_where_the_recipe_says(undisturbed: Path) -> None:
     there = undisturbed.parent / "releases" / "in"
-    assert verify(str(there)) == verify(str(undisturbed / "stages" / "in"))
+    content = verify(str(undisturbed / "stages" / "in"))
+    assert verify(str(there)) == content
+    assert (there / shelf.address(content["sha256"]) / "manifest.json").is_file()
+
+
+def test_latest_moves_forward_only(undisturbed: Path, release: Path, s3: str) -> None:
+    place = f"{s3}/shelves/tiny"
+    older, newer = str(undisturbed / "stages" / "out"), str(release)
+    assert [shelf.put(each, place)[1].number for each in (older, newer, older)] == [1, 2, 1]
+    assert shelf.resolve(place) == f"{place}/{shelf.address(manifest.read(newer)['sha256'])}"
+    assert verify(f"{place}@1")["stage"] == "out"
+    assert verify(f"{place}@2")["stage"] == "in"
+    with pytest.raises(RequestError, match="no release has number 3"):
+        verify(f"{place}@3")
+    listed = CliRunner().invoke(checkpoint, ["list", place])
+    assert [line.split()[-2] for line in sorted(listed.output.splitlines())] == ["2*", "1"]
+
+
+def test_publishers_at_the_same_time_take_different_numbers(
+    undisturbed: Path, release: Path, s3: str
+) -> None:
+    place = f"{s3}/shelves/race"
+    sources = [str(undisturbed / "stages" / "out"), str(release)]
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda source: shelf.put(source, place)[1].number, sources * 2))
+    assert sorted(made) == [1, 1, 2, 2]
+    assert [pointer.number for pointer in shelf.pointers(place)] == [1, 2]
+
+
+def test_a_release_is_no_shelf(release: Path, undisturbed: Path) -> None:
+    with pytest.raises(RequestError, match="is itself a release"):
+        shelf.put(str(undisturbed / "stages" / "out"), str(release))
 
 
 def test_pull_takes_a_whole_release(release: Path, tmp_path: Path) -> None:
@@ -105,6 +137,31 @@ def test_a_pull_goes_on_where_it_was_killed(release: Path, tmp_path: Path) -> No
     verify(str(tmp_path / "model"))
 
 
+def test_a_pull_keeps_the_pieces_that_it_has(
+    release: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "PIECE_BYTES", 10_000)
+    name = "model.safetensors"
+    content = (release / name).read_bytes()
+    assert len(content) > 50_000
+    aside = tmp_path / f".model.pull-{manifest.read(release)['sha256'][:16]}"
+    aside.mkdir()
+    # Two pieces are there, and the line of a third was torn by the kill.
+    (aside / f"{name}.part").write_bytes(content[:20_000] + bytes(len(content) - 20_000))
+    (aside / f"{name}.pieces").write_text("0\n10000\n200")
+    taken = []
+    take = fetch._File.take
+    monkeypatch.setattr(
+        fetch._File,
+        "take",
+        lambda file, start: (taken.append((file.name, start)), take(file, start)),
+    )
+    pull(str(release), tmp_path / "model")
+    starts = sorted(start for file, start in taken if file == name)
+    assert starts == list(range(20_000, len(content), 10_000))
+    verify(str(tmp_path / "model"))
+
+
 def test_pull_does_not_overwrite(release: Path, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "mine.txt").write_text("mine")
@@ -152,6 +209,30 @@ def test_another_corpus_in_the_same_place_is_refused(undisturbed: Path, tmp_path
     (moved / "manifest.json").write_text("{}")
     with pytest.raises(RequestError, match="corpus"):
         lineage.refuse_changes(content, same, same.stages[0])
+
+
+def test_verify_walks_back_to_the_corpora(undisturbed: Path, tmp_path: Path) -> None:
+    for place in (undisturbed / "stages" / "in", undisturbed.parent / "releases" / "in"):
+        done = CliRunner().invoke(checkpoint, ["verify", str(place), "--all"])
+        assert done.exit_code == 0, done.output
+        kinds = [line.split()[0] for line in done.output.splitlines()[1:]]
+        assert kinds == ["corpus", "corpus", "parent", "corpus"]
+        assert "not at hand" not in done.output
+
+
+def test_a_lineage_that_is_not_as_named_is_refused(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "stages"
+    shutil.copytree(undisturbed / "stages", run)
+    (run / "out" / "config.json").write_text("{}")
+    problems = {link.kind: link.problem for link in ancestry.walk(str(run / "in"))}
+    assert problems["corpus"] is None
+    assert "config.json" in str(problems["parent"])
+    shutil.rmtree(run / "out")
+    links = {link.kind: link.uri for link in ancestry.walk(str(run / "in"))}
+    assert links["parent"] is None
+    assert CliRunner().invoke(checkpoint, ["verify", str(run / "in")]).exit_code == 0
+    done = CliRunner().invoke(checkpoint, ["verify", str(run / "in"), "--all"])
+    assert isinstance(done.exception, WorkError)
 
 
 def test_list_and_show(undisturbed: Path) -> None:

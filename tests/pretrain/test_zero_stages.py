@@ -1,0 +1,126 @@
+"""Two stages on two ranks under each preset: the same curve, also when killed at any moment."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pretrain.exit_codes import ExitCode
+from tests.pretrain import forked, runs
+from tests.pretrain.conftest import Corpora
+from trawl import chance
+
+
+def recipe(corpora: Corpora, run: Path, preset: str, **changes: Any) -> dict[str, Any]:
+    content = runs.recipe(corpora.web, corpora.clean, str(run))
+    for stage in content["stages"]:
+        stage |= {"deepspeed": preset, **changes}
+    return content
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("zero2", {"activation_checkpointing": True}),
+        ("zero3", {}),
+        ("zero2-offload", {}),
+        *(
+            pytest.param(preset, changes, marks=pytest.mark.soak)
+            for preset, changes in (
+                ("zero0", {}),
+                ("zero2", {}),
+                ("zero3", {"activation_checkpointing": True}),
+                ("zero1-offload", {}),
+                ("zero3-offload", {}),
+                ("zero2-bf16", {}),
+            )
+        ),
+    ],
+)
+def test_every_preset_gives_the_losses_of_zero1(
+    undisturbed: Path, corpora: Corpora, tmp_path: Path, preset: str, changes: dict[str, Any]
+) -> None:
+    run = tmp_path / "run"
+    content = recipe(corpora, run, preset, **changes)
+    forked.run(runs.write_recipe(tmp_path / "r.yaml", content), 2)
+    assert forked.losses(run) == pytest.approx(forked.losses(undisturbed), abs=1e-4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("preset", ["zero1", "zero2", "zero2-bf16", "zero2-offload"])
+def test_bf16_learns(corpora: Corpora, tmp_path: Path, preset: str) -> None:
+    run = tmp_path / "run"
+    content = recipe(corpora, run, preset, precision="bf16")
+    forked.run(runs.write_recipe(tmp_path / "r.yaml", content), 2)
+    assert forked.losses(run)[-1] < forked.losses(run)[0]
+
+
+@pytest.mark.soak
+def test_compiled_layers_give_the_same_losses(
+    undisturbed: Path, corpora: Corpora, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    content = recipe(corpora, run, "zero1", compile=True)
+    # Compiled layers draw dropout in another way.
+    still = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    content["model"]["config"] |= still
+    forked.run(runs.write_recipe(tmp_path / "r.yaml", content), 2)
+    plain = recipe(corpora, tmp_path / "plain", "zero1")
+    plain["model"]["config"] |= still
+    forked.run(runs.write_recipe(tmp_path / "p.yaml", plain), 2)
+    assert forked.losses(run) == pytest.approx(forked.losses(tmp_path / "plain"), abs=1e-4)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("preset", ["zero1", "zero2", "zero3"])
+def test_killed_at_ten_moments_the_parameters_are_those_of_an_undisturbed_run(
+    corpora: Corpora, tmp_path: Path, preset: str
+) -> None:
+    steady, killed = tmp_path / "steady", tmp_path / "killed"
+    forked.run(runs.write_recipe(tmp_path / "s.yaml", recipe(corpora, steady, preset)), 2)
+    path = runs.write_recipe(tmp_path / "k.yaml", recipe(corpora, killed, preset))
+    checkpoints = killed / "checkpoints"
+    draws = random.Random(chance.seed_of("kills", preset))
+    for kill in range(10):
+        ranks = forked.Ranks(path, 2)
+        if kill % 2:
+            # Any moment of the start, the training or the publishing.
+            time.sleep(draws.uniform(0.2, 3.0))
+        else:
+            # While a checkpoint is being written: its folder is there, and not whole.
+            there = set(checkpoints.rglob("step-*"))
+            while all(process.is_alive() for process in ranks.processes):
+                fresh = set(checkpoints.rglob("step-*")) - there
+                if any(not (folder / "COMPLETE").exists() for folder in fresh):
+                    break
+        ranks.signal(signal.SIGKILL)
+        ranks.wait()
+    forked.run(path, 2)
+    assert runs.exact(killed) == runs.exact(steady)
+    for stage in ("out", "in"):
+        name = f"stages/{stage}/model.safetensors"
+        assert (killed / name).read_bytes() == (steady / name).read_bytes()
+
+
+def test_the_launcher_of_deepspeed_starts_a_run_too(
+    undisturbed: Path, corpora: Corpora, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    content = runs.recipe(corpora.web, corpora.clean, str(run))
+    path = runs.write_recipe(tmp_path / "r.yaml", content)
+    command = [str(Path(sys.executable).with_name("deepspeed")), "--num_gpus", "2"]
+    done = subprocess.run(
+        [*command, "--module", "pretrain", "run", str(path), "--stage", "out"],
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == ExitCode.DONE, done.stderr
+    assert runs.exact(run) == runs.exact(undisturbed)[:8]
