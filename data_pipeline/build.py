@@ -26,13 +26,15 @@ from data_pipeline.corpus.manifest import (
     ShardRecord,
     write_manifest,
 )
+from data_pipeline.corpus.verify import stray_files
 from data_pipeline.crawling import crawl, seed_addresses
 from data_pipeline.recipe import CaptionsSource, CorpusRecipe, WarcSource
-from data_pipeline.scheduling import Scheduler
+from data_pipeline.retry_state import finished_retries
+from data_pipeline.scheduling import PHASES, Scheduler
 from data_pipeline.steps.agreement import load_model, model_sha256
 from data_pipeline.steps.captions import IMAGES_PER_UNIT, count_images
 from data_pipeline.steps.gather import URLS_PER_UNIT
-from data_pipeline.units import WORK, Entry, Unit
+from data_pipeline.units import WORK, Entry, Ledger, Unit
 from trawl import recipe as recipes
 from trawl import storage
 from trawl.errors import RequestError
@@ -40,6 +42,13 @@ from trawl.events import EventLog
 
 EVENTS = "events.jsonl"
 RECIPE = "recipe.yaml"
+# What a retry or a selection goes on from; what comes later is made anew, from these tables.
+KEPT_PHASES = ("gather", "download", "image_filter", "sentences") + (
+    "route",
+    "select",
+    "detect",
+    "score",
+)
 _WARC_NAMES = (".warc", ".warc.gz")
 
 
@@ -49,9 +58,9 @@ def build(recipe: CorpusRecipe, out: str) -> None:
     RequestError: a source is missing, or another corpus lies at `out`. WorkError: a unit of work
     failed for good; the same command tries it again.
     """
-    _claim(recipe, out)
+    claim(recipe, out)
     if storage.exists(storage.join(out, NAME)):
-        _clear(out)
+        clear(recipe, out)
         return
     with EventLog(storage.join(out, EVENTS)) as log:
         started = time.monotonic()
@@ -59,7 +68,7 @@ def build(recipe: CorpusRecipe, out: str) -> None:
         with cluster(recipe.compute) as cpus:
             run_phases(Scheduler(out, recipe, cpus, log))
         log.write("build-done", seconds=round(time.monotonic() - started, 1))
-    _clear(out)
+    clear(recipe, out)
 
 
 def outlook(recipe: CorpusRecipe, out: str) -> list[str]:
@@ -77,7 +86,7 @@ def outlook(recipe: CorpusRecipe, out: str) -> list[str]:
     return [f"source: {told}", f"out: {out} ({state})", "", recipes.dump(recipe).rstrip()]
 
 
-def _claim(recipe: CorpusRecipe, out: str) -> None:
+def claim(recipe: CorpusRecipe, out: str) -> None:
     """Write the resolved recipe into `out`; RequestError if that of another corpus lies there."""
     place = storage.join(out, RECIPE)
     if storage.exists(place):
@@ -90,21 +99,40 @@ def _claim(recipe: CorpusRecipe, out: str) -> None:
     storage.write_text(place, recipes.dump(recipe))
 
 
-def _clear(out: str) -> None:
-    """Remove what only the work needed, and files that a kill left half written."""
-    storage.remove(storage.join(out, WORK))
+def clear(recipe: CorpusRecipe, out: str) -> None:
+    """Remove what only the work needed, what no ledger entry names, and files half written."""
+    work = storage.join(out, WORK)
+    if not recipe.compute.keep_work:
+        storage.remove(work)
+    else:
+        for phase in set(PHASES) - set(KEPT_PHASES):
+            storage.remove(storage.join(work, phase))
+        for phase in KEPT_PHASES:
+            _clear_attempts(out, phase)
     if not storage.is_remote(out):
         for leftover in Path(out).rglob(".*.part"):
             leftover.unlink(missing_ok=True)
 
 
+def _clear_attempts(out: str, phase: str) -> None:
+    """Remove the files of attempts that do not count."""
+    folder = storage.join(out, WORK, phase)
+    known = {(entry.name, entry.attempt) for entry in Ledger(out).done(phase).values()}
+    for place in storage.list_files(folder):
+        unit, _, rest = place.rpartition(f"/{WORK}/{phase}/")[2].partition("/")
+        if rest and (unit, rest.partition("/")[0]) not in known:
+            storage.remove(place)
+
+
 def run_phases(scheduler: Scheduler) -> None:
     """Run all phases; the manifest comes last and makes the corpus whole."""
     recipe = scheduler.recipe
-    collect(scheduler)
     partitions = [str(number) for number in range(recipe.collect.partitions)]
+    if not set(partitions) <= set(scheduler.ledger.done("gather")):
+        collect(scheduler)
     gathered = scheduler.run("gather", [_of("gather", name) for name in partitions])
-    downloads = scheduler.run("download", download_units(recipe, gathered))
+    fetches = download_units(recipe, gathered) + retried_units(scheduler)
+    downloads = scheduler.run("download", fetches)
     scheduler.run("image_filter", [Unit("image_filter", name) for name in downloads])
     texts = scheduler.run("sentences", [_of("sentences", name) for name in partitions])
     described = sum(entry.result["counts"].get("passed", 0) for entry in texts.values())
@@ -130,7 +158,10 @@ def run_phases(scheduler: Scheduler) -> None:
     decided = scheduler.run("decisions", [_of("decisions", name) for name in partitions])
     scheduler.run("gallery", [Unit("gallery", "all")])
     detector = DetectorRecord(**detected["00000"].result["detector"])
-    write_manifest(scheduler.out, manifest_of(recipe, detector, shards, decided))
+    manifest = manifest_of(recipe, detector, shards, decided)
+    for name in stray_files(scheduler.out, manifest):  # of a build before a retry
+        storage.remove(storage.join(scheduler.out, name))
+    write_manifest(scheduler.out, manifest)
 
 
 def _of(phase: str, partition: str, **inputs: object) -> Unit:
@@ -199,6 +230,16 @@ def download_units(recipe: CorpusRecipe, gathered: dict[str, Entry]) -> list[Uni
             lane = partition if recipe.download.source == "web" else ""
             units.append(Unit("download", f"{partition}-{group:05d}", inputs, lane))
     return units
+
+
+def retried_units(scheduler: Scheduler) -> list[Unit]:
+    """Return the units of downloads that `retry` has finished with."""
+    finished = finished_retries(scheduler.out)
+    return [
+        Unit(entry.phase, entry.name, entry.inputs)
+        for entry in scheduler.ledger.done("download").values()
+        if entry.inputs.get("retry", 0) in finished
+    ]
 
 
 def manifest_of(

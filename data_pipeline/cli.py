@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from data_pipeline import upkeep_cli as upkeep
 from data_pipeline.regions_cli import regions
 from trawl.errors import RequestError, WorkError
 
@@ -20,6 +21,12 @@ Set = Annotated[
 RECIPES = Path(__file__).parent / "recipes"
 
 __all__ = ["corpus", "regions"]
+
+corpus.command(epilog="Example: trawl corpus forget out/web --list takedown.txt")(upkeep.forget)
+corpus.command(epilog="Example: trawl corpus retry out/web")(upkeep.retry)
+corpus.command(epilog="Example: trawl corpus select out/web out/strict --set score.threshold=0.3")(
+    upkeep.select
+)
 
 
 @corpus.command(

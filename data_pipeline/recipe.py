@@ -233,6 +233,9 @@ class Compute(Recipe):
     attempts: int = Field(default=3, ge=1)
     """How often a unit of work is tried before the build stops."""
 
+    keep_work: bool = True
+    """Keep images and tables in `work/` when the corpus is whole, for `retry` and `select`."""
+
     bucket_pairs: int = Field(default=20_000, ge=1)
     """Pairs in a bucket of the steps that see the whole corpus: the memory of a worker, about 4 KB
     a pair. A build goes on only with the number that it began with."""

@@ -35,6 +35,7 @@ PHASES = {
     "locate": "data_pipeline.steps.locate:run",
     "gather": "data_pipeline.steps.gather:run",
     "download": "data_pipeline.steps.download:run",
+    "retry": "data_pipeline.steps.retry:run",
     "image_filter": "data_pipeline.steps.image_filter:run",
     "sentences": "data_pipeline.steps.sentences:run",
     "route": "data_pipeline.steps.route:run",

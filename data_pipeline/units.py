@@ -12,7 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from data_pipeline.recipe import CorpusRecipe
@@ -39,7 +39,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class Entry:
-    """A ledger entry: the unit, the folder of the attempt that counts, and its small result."""
+    """A ledger entry: the unit, the folder of the attempt that counts, and its small result.
+
+    home is the corpus whose `work/` has the files, "" for this one.
+    """
 
     phase: str
     name: str
@@ -47,6 +50,7 @@ class Entry:
     attempt: str
     result: Result
     worker: str
+    home: str = ""
 
 
 class Ledger:
@@ -80,6 +84,16 @@ class Ledger:
         storage.remove(storage.join(self.out, WORK, unit.phase, unit.name, attempt))
         return Entry(**storage.read_json(place))
 
+    def adopt(self, entry: Entry, home: str) -> None:
+        """Enter what another corpus has done, whose files stay in its own `work/`."""
+        known = asdict(replace(entry, home=entry.home or home))
+        storage.create_exclusive(self._place(entry.phase, entry.name), json.dumps(known).encode())
+
+    def forget_phase(self, phase: str) -> None:
+        """Take a phase for not done."""
+        storage.remove(storage.join(self.out, LEDGER, phase))
+        storage.remove(storage.join(self.out, WORK, phase))
+
 
 def check_inputs(unit: Unit, entry: Entry) -> None:
     """Stop if a unit that is done had other inputs: the sources changed under the build."""
@@ -109,12 +123,14 @@ class Work:
         return {unit: storage.join(folder, name) for unit, folder in index.items()}
 
 
+def folder_of(out: str, entry: Entry) -> str:
+    """Return the folder of the files of a unit that is done in the build at `out`."""
+    return storage.join(entry.home or out, WORK, entry.phase, entry.name, entry.attempt)
+
+
 def finish_phase(out: str, phase: str, entries: Mapping[str, Entry]) -> None:
     """Write the list of a phase's folders, one file that later units read instead of the ledger."""
-    folders = {
-        name: storage.join(out, WORK, entry.phase, name, entry.attempt)
-        for name, entry in sorted(entries.items())
-    }
+    folders = {name: folder_of(out, entry) for name, entry in sorted(entries.items())}
     storage.write_json(storage.join(out, WORK, phase, "done.json"), folders)
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.corpus.manifest import DecisionsRecord
+from data_pipeline.corpus.manifest import NAME as MANIFEST
+from data_pipeline.corpus.manifest import DecisionsRecord, read_manifest
 from trawl import storage
 
 FOLDER = "decisions"
@@ -71,12 +72,24 @@ def read_decisions(
 ) -> Iterator[dict[str, Any]]:
     """Yield the rows of all decisions of the corpus at `uri`, file by file, in bounded memory."""
     for place in decision_files(uri):
-        with storage.open_read(place) as file:
-            for records in pq.ParquetFile(file).iter_batches(batch, columns=columns):
-                yield from records.to_pylist()
+        yield from read_file(place, columns, batch)
+
+
+def read_file(
+    place: str, columns: Sequence[str] | None = None, batch: int = 8192
+) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one file of decisions."""
+    with storage.open_read(place) as file:
+        for records in pq.ParquetFile(file).iter_batches(batch, columns=columns):
+            yield from records.to_pylist()
 
 
 def decision_files(uri: str) -> list[str]:
-    """Return the URIs of the decisions' files, in order."""
+    """Return the URIs of the decisions' files, in order: those of the manifest, once there is one.
+
+    While files are rewritten, others lie beside them.
+    """
+    if storage.exists(storage.join(uri, MANIFEST)):
+        return [storage.join(uri, FOLDER, record.name) for record in read_manifest(uri).decisions]
     files: Iterable[str] = storage.list_files(storage.join(uri, FOLDER))
     return [place for place in files if place.endswith(".parquet")]

@@ -118,6 +118,17 @@ def open_index(path: Path) -> npt.NDArray[Any]:
     return np.memmap(path, dtype=ROW, mode="r", offset=16 + length, shape=(samples,))
 
 
+def keys_in(data: bytes, name: str) -> list[str]:
+    """Return the keys in the bytes of an index file; WorkError if it is not one."""
+    if data[:8] != MAGIC or len(data) < 16:
+        raise WorkError(f"{name}: not an index of a shard")
+    (length,) = struct.unpack("<Q", data[8:16])
+    header = _header(Path(name), data[16 : 16 + length])
+    if len(data) != 16 + length + header["samples"] * ROW.itemsize:
+        raise WorkError(f"{name}: {len(data)} bytes do not hold {header['samples']} samples")
+    return [key.decode() for key in np.frombuffer(data, ROW, offset=16 + length)["key"].tolist()]
+
+
 def _header(path: Path, text: bytes) -> dict[str, Any]:
     """Read and check the JSON header of an index."""
     try:

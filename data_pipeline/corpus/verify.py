@@ -32,7 +32,7 @@ def verify(uri: str) -> Iterator[tuple[str, list[str]]]:
         yield index_name(record.name), _guarded(_index_faults, uri, record)
     for decisions in manifest.decisions:
         yield decisions.name, _guarded(_decision_faults, uri, decisions)
-    yield "folder", _stray_files(uri, manifest)
+    yield "folder", _stray_faults(uri, manifest)
 
 
 def _guarded(check: Any, *arguments: Any) -> list[str]:
@@ -155,14 +155,19 @@ def _decision_faults(uri: str, record: DecisionsRecord) -> Iterator[str]:
             yield "the columns are not those of decisions"
 
 
-def _stray_files(uri: str, manifest: Manifest) -> list[str]:
+def _stray_faults(uri: str, manifest: Manifest) -> list[str]:
     """Name the files in shards/ and decisions/ that the manifest does not know."""
+    return [f"{Path(name).name} is not in the manifest" for name in stray_files(uri, manifest)]
+
+
+def stray_files(uri: str, manifest: Manifest) -> list[str]:
+    """Return the files in shards/ and decisions/ that `manifest` does not know, as FOLDER/NAME."""
     known = {record.name for record in manifest.shards}
     known |= {index_name(record.name) for record in manifest.shards}
     known |= {record.name for record in manifest.decisions}
-    found = [
-        Path(place).name
+    return [
+        f"{folder}/{Path(place).name}"
         for folder in (FOLDER, DECISIONS_FOLDER)
         for place in storage.list_files(storage.join(uri, folder))
+        if Path(place).name not in known
     ]
-    return [f"{name} is not in the manifest" for name in found if name not in known]

@@ -102,12 +102,14 @@ class ShardStream:
         return self._offset, self._digest.hexdigest()
 
 
-def write_shard(uri: str, number: int, samples: Iterable[PackedSample]) -> ShardRecord:
-    """Write shard `number` of the corpus at `uri` and its index; return the manifest's entry.
+def write_shard(uri: str, shard: int | str, samples: Iterable[PackedSample]) -> ShardRecord:
+    """Write a shard of the corpus at `uri` and its index; return the manifest's entry.
+
+    shard is its number, or the name of its tar.
 
     samples come sorted by key. The tar appears first, then the index, each whole or not at all.
     """
-    name = f"{number:05d}.tar"
+    name = shard if isinstance(shard, str) else f"{shard:05d}.tar"
     with storage.open_atomic(storage.join(uri, FOLDER, name)) as file:
         stream = ShardStream(file)
         for sample in samples:

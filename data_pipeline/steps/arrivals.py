@@ -10,16 +10,21 @@ def download_units(work: Work, partition: str) -> list[str]:
     return sorted(unit for unit in places if unit.partition("-")[0] == partition)
 
 
-def images_of(work: Work, partition: str) -> tuple[dict[str, Row], dict[str, Row]]:
-    """Return the images of a partition by address, each with its unit, and the looks by hash.
+def images_of(work: Work, partition: str) -> dict[str, Row]:
+    """Return the images of a partition by address, each with its unit.
 
     Where an address was fetched again, what came last counts.
     """
-    units = download_units(work, partition)
     places = work.earlier("download", "images.parquet")
-    seen = work.earlier("image_filter", "looks.parquet")
-    images = {
-        row["url"]: {**row, "unit": unit} for unit in units for row in iterate_rows(places[unit])
+    return {
+        row["url"]: {**row, "unit": unit}
+        for unit in download_units(work, partition)
+        for row in iterate_rows(places[unit])
     }
-    looks = {row["sha256"]: row for unit in units for row in iterate_rows(seen[unit])}
-    return images, looks
+
+
+def looks_of(work: Work, partition: str) -> dict[str, Row]:
+    """Return how the images of a partition look, by hash."""
+    places = work.earlier("image_filter", "looks.parquet")
+    units = download_units(work, partition)
+    return {row["sha256"]: row for unit in units for row in iterate_rows(places[unit])}

@@ -14,23 +14,30 @@ from data_pipeline.crawl.fetch import Fetcher
 from data_pipeline.crawl.page import Fetched
 from data_pipeline.crawl.warc import read_at
 from data_pipeline.recipe import CaptionsSource, CorpusRecipe
+from data_pipeline.steps.arrivals import images_of
 from data_pipeline.steps.collect import signals_of
 from data_pipeline.steps.image_store import Arrival, ImageStore
 from data_pipeline.steps.tables import IMAGES, Row, read_group, write_rows
+from data_pipeline.takedowns import Takedowns
 from data_pipeline.units import Result, Work
 from trawl import storage
 from trawl.errors import RequestError
 
+_SAID = ("reason", "sha256", "robots", "notes")  # what the corpus says of an image
 Wish = tuple[str, Row]  # the address that a picture goes by, and the place to try for it
 
 
 def run(work: Work) -> Result:
-    """Bring in one slice of the addresses of a partition."""
-    partition, group = work.unit.inputs["partition"], int(work.unit.inputs["group"])
-    rows = read_group(work.earlier("gather", "urls.parquet")[str(partition)], group)
+    """Bring in one slice of the addresses of a partition, or of those to be fetched again."""
+    partition, group = str(work.unit.inputs["partition"]), int(work.unit.inputs["group"])
+    if retry := work.unit.inputs.get("retry"):
+        listed = work.earlier("retry", "urls.parquet")[f"{retry:04d}-{partition}"]
+    else:
+        listed = work.earlier("gather", "urls.parquet")[partition]
+    rows = read_group(listed, group)
     places = {row["url"]: json.loads(row["places"]) for row in rows}
     with storage.open_atomic(work.place("images.bin")) as file:
-        store = ImageStore(file, work.recipe)
+        store = ImageStore(file, work.recipe, Takedowns.of(work.out))
         for turn in range(max((len(found) for found in places.values()), default=0)):
             wishes = [
                 (url, found[turn])
@@ -38,8 +45,22 @@ def run(work: Work) -> Result:
                 if turn < len(found) and store.wants_more(url)
             ]
             bring(wishes, work.recipe, store)
-    write_rows(work.place("images.parquet"), store.rows(), IMAGES)
-    return {"counts": store.counts()}
+    found, changed = store.rows(), 0
+    if retry:
+        before = images_of(work, partition)
+        found = [row for row in found if not _is_worse(row, before[row["url"]])]
+        changed = sum(_differs(row, before[row["url"]]) for row in found)
+    write_rows(work.place("images.parquet"), found, IMAGES)
+    return {"counts": store.counts(), "changed": changed}
+
+
+def _is_worse(row: Row, before: Row) -> bool:
+    """Say whether an image that was there already did not come again."""
+    return bool(row["reason"]) and not before["reason"]
+
+
+def _differs(row: Row, before: Row) -> bool:
+    return any(row[name] != before[name] for name in _SAID)
 
 
 def bring(wishes: list[Wish], recipe: CorpusRecipe, store: ImageStore) -> None:
@@ -80,6 +101,7 @@ def _arrival(fetched: Fetched) -> Arrival:
         reason=fetched.error or "",
         status=fetched.status if fetched.error in (None, "http-error") else 0,
         robots=tuple(fetched.robots),
+        passing=fetched.transient,
     )
 
 

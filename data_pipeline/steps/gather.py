@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from data_pipeline.steps.collect import partition_of_image
 from data_pipeline.steps.tables import CANDIDATES, Row, read_partition, write_rows
+from data_pipeline.takedowns import Takedowns, forgotten_candidate
 from data_pipeline.units import Result, Work
 
 URLS = pa.schema(
@@ -34,6 +35,10 @@ def run(work: Work) -> Result:
         for row in read_partition(place, partition):
             # A page that was captured twice gives its candidates twice: they are one.
             found.setdefault((row["url"], row["page"], row["position"]), row)
+    taken = Takedowns.of(work.out)
+    for identity, row in found.items() if taken else ():
+        if taken.take_address(row["url"], row["page"]):
+            found[identity] = forgotten_candidate(row)
     rows = [found[identity] for identity in sorted(found)]
     write_rows(work.place("candidates.parquet"), rows, CANDIDATES)
     alternatives = _alternatives(rows)

@@ -12,6 +12,7 @@ from data_pipeline.images import ImageError, Pixels, decode, thumbnail
 from data_pipeline.recipe import ImageFilter
 from data_pipeline.steps.looks import Looks, looks_of
 from data_pipeline.steps.tables import IMAGES, LOOKS, Row, read_rows, write_rows
+from data_pipeline.takedowns import FORGOTTEN, Takedowns
 from data_pipeline.units import Result, Work
 from trawl import storage
 
@@ -22,12 +23,15 @@ def run(work: Work) -> Result:
     """Judge each image of one download unit."""
     counts: collections.Counter[str] = collections.Counter()
     rows = []
+    taken = Takedowns.of(work.out)
     places = work.earlier("download", "images.parquet")
     images = read_rows(places[work.unit.name], IMAGES.names)
     distinct = {row["sha256"]: row for row in images if not row["reason"]}
     with storage.open_read(work.earlier("download", "images.bin")[work.unit.name]) as file:
         for row in sorted(distinct.values(), key=lambda row: row["offset"]):
             verdict = judge_row(file, row, work.recipe.image_filter)
+            if taken.take_image(verdict["sha256"], verdict["phash"]):
+                verdict = {**verdict, "reason": FORGOTTEN, "phash": "", "scores": "{}"}
             counts[verdict["reason"] or "passed"] += 1
             rows.append(verdict)
     write_rows(work.place("looks.parquet"), rows, LOOKS)

@@ -10,6 +10,7 @@ from data_pipeline.images import ImageError, read_header
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.steps.collect import OPT_OUT
 from data_pipeline.steps.tables import Row
+from data_pipeline.takedowns import FORGOTTEN, Takedowns
 
 # After these another address of the same picture may be tried; a refusal is final.
 _MENDABLE = frozenset(
@@ -26,22 +27,26 @@ class Arrival:
     reason: str = ""
     status: int = 0
     robots: tuple[str, ...] = ()
+    passing: bool = False  # the reason may be gone on another day
 
 
 class ImageStore:
     """Writes image bytes one after the other, equal bytes once, and keeps a row an address."""
 
-    def __init__(self, file: BinaryIO, recipe: CorpusRecipe) -> None:
+    def __init__(self, file: BinaryIO, recipe: CorpusRecipe, taken: Takedowns) -> None:
         self._file = file
+        self._taken = taken
         self._respect_opt_out = recipe.collect.respect_opt_out
         self._min_side = recipe.image_filter.min_side
         self._offset = 0
         self._known: dict[str, Row] = {}
         self._rows: dict[str, Row] = {}
+        self._passing: dict[str, bool] = {}
 
     def add(self, url: str, arrival: Arrival) -> None:
         """Take what came for `url`; a second arrival replaces a first that was no good."""
         row = self._row(url, arrival)
+        self._passing[url] = self._passing.get(url, False) or arrival.passing
         if url not in self._rows or self._is_good(row):
             self._rows[url] = row
 
@@ -52,7 +57,7 @@ class ImageStore:
 
     def rows(self) -> list[Row]:
         """Return the rows, sorted by address."""
-        return [self._rows[url] for url in sorted(self._rows)]
+        return [{**self._rows[url], "passing": self._passing[url]} for url in sorted(self._rows)]
 
     def counts(self) -> dict[str, int]:
         """Count the images and the reasons why there are none."""
@@ -87,13 +92,15 @@ class ImageStore:
             header = read_header(arrival.body)
         except ImageError as error:
             return {**row, "reason": error.reason}
+        digest = hashlib.sha256(arrival.body).hexdigest()
+        if self._taken.take_image(digest):
+            return {**row, "reason": FORGOTTEN}
         row.update(kind=header.kind, width=header.width, height=header.height)
-        row.update(self._place(arrival.body))
+        row.update(self._place(arrival.body, digest))
         return row
 
-    def _place(self, body: bytes) -> Row:
+    def _place(self, body: bytes, digest: str) -> Row:
         """Write bytes unless they lie there already; return hash, offset and size."""
-        digest = hashlib.sha256(body).hexdigest()
         if digest not in self._known:
             self._known[digest] = {"sha256": digest, "offset": self._offset, "size": len(body)}
             self._file.write(body)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from data_pipeline.steps.arrivals import images_of
+from data_pipeline.steps.arrivals import images_of, looks_of
 from data_pipeline.steps.buckets import bucket_of_image
 from data_pipeline.steps.tables import Row, iterate_rows, partitioned
 from data_pipeline.units import Result, Work
@@ -52,7 +52,7 @@ def run(work: Work) -> Result:
 
 def _complete(work: Work, partition: str) -> Iterator[Row]:
     """Yield the candidates of a partition whose image passed the filter and that have a text."""
-    images, looks = images_of(work, partition)
+    images, looks = images_of(work, partition), looks_of(work, partition)
     passed = {digest: row for digest, row in looks.items() if not row["reason"]}
     texts = iterate_rows(work.earlier("sentences", "texts.parquet")[partition])
     text = next(texts, None)

@@ -53,6 +53,7 @@ IMAGES = pa.schema(
     [
         ("url", pa.string()),
         ("reason", pa.string()),  # why there is no image, or ""
+        ("passing", pa.bool_()),  # another fetch may bring another image than this one, or none
         ("sha256", pa.string()),
         ("kind", pa.string()),  # sniffed: jpeg, png, webp, gif, bmp
         ("width", pa.int32()),

@@ -8,7 +8,7 @@ from typing import Any
 from data_pipeline.corpus import decisions
 from data_pipeline.corpus.schema import IMAGE_EXTENSIONS, KEY_LENGTH, Caption, SampleMeta
 from data_pipeline.corpus.writer import PackedSample, write_shard
-from data_pipeline.steps.arrivals import images_of
+from data_pipeline.steps.arrivals import images_of, looks_of
 from data_pipeline.steps.detect import read_spots
 from data_pipeline.steps.tables import Row, iterate_rows, read_partition, read_rows, read_slices
 from data_pipeline.units import Result, Work
@@ -71,7 +71,7 @@ def _decisions(work: Work, partition: int) -> Iterator[Row]:
     statistics of the pixels, the agreement of the texts.
     """
     name = str(partition)
-    images, looks = images_of(work, name)
+    images, looks = images_of(work, name), looks_of(work, name)
     texts = {row["row"]: row for row in read_rows(work.earlier("sentences", "texts.parquet")[name])}
     scored = _by_row(work, partition, "score", "scored.parquet")
     outcomes = _by_row(work, partition, "choose", "outcomes.parquet")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.build import KEPT_PHASES
 from data_pipeline.corpus.decisions import read_decisions
 from data_pipeline.corpus.manifest import read_manifest
 from data_pipeline.corpus.reader import Corpus
@@ -20,7 +21,8 @@ from trawl.demo.truth import score_decisions
 def _assert_whole(out: Path) -> None:
     """Check what holds for every corpus: no fault, nothing left of the work, counts that agree."""
     assert [(name, faults) for name, faults in verify(str(out)) if faults] == []
-    assert not (out / "work").exists()
+    phases = {path.name for path in (out / "work").iterdir()}
+    assert phases == set(KEPT_PHASES)
     assert not list(out.rglob("*.part"))
     corpus = Corpus(out)
     rows = list(read_decisions(str(out)))
