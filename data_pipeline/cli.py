@@ -24,6 +24,7 @@ __all__ = ["corpus", "regions"]
 
 corpus.command(epilog="Example: trawl corpus forget out/web --list takedown.txt")(upkeep.forget)
 corpus.command(epilog="Example: trawl corpus retry out/web")(upkeep.retry)
+corpus.command(epilog="Example: trawl corpus plan web.yaml --pairs 1e9 --machines 100")(upkeep.plan)
 corpus.command(epilog="Example: trawl corpus select out/web out/strict --set score.threshold=0.3")(
     upkeep.select
 )

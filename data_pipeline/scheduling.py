@@ -94,7 +94,7 @@ def attempt(
     Returns the entry, or the error as text with its nature, so that no exception of a step has to
     travel between processes.
     """
-    started = time.monotonic()
+    started, cpu_started = time.monotonic(), time.process_time()
     work = Work(out, recipe, unit, new_attempt())
     try:
         module, name = target.split(":")
@@ -111,8 +111,12 @@ def attempt(
         lines = traceback.format_exc().splitlines()
         place = " ".join(line.strip() for line in lines[-3:-1])
         return {"error": f"{type(error).__name__}: {error} ({place})", "nature": "fault"}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"entry": entry, "seconds": time.monotonic() - started, "peak_mib": peak}
+    return {
+        "entry": entry,
+        "seconds": time.monotonic() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 class _Lanes:
@@ -224,6 +228,7 @@ class Scheduler:
             phase=unit.phase,
             unit=unit.name,
             seconds=round(outcome["seconds"], 3),
+            cpu_seconds=round(outcome["cpu_seconds"], 3),
             peak_mib=outcome["peak_mib"],
             counts=outcome["entry"].result.get("counts", {}),
         )

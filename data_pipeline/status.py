@@ -37,7 +37,7 @@ def status_lines(uri: str) -> Iterator[str]:
     for name, phase in phases.items():
         yield _line(name, phase)
     drops = Counter[str]()
-    for name in ("download", "image_filter", "sentences", "score", "aggregate"):
+    for name in ("download", "image_filter", "sentences", "score", "choose", "aggregate"):
         if name in phases:
             drops.update({f"{name}: {k}": v for k, v in phases[name].counts.items() if _is_drop(k)})
     if drops:

@@ -41,7 +41,7 @@ PAIRS = pa.schema(
 
 def run(work: Work) -> Result:
     """Decide about the chosen pairs of one bucket; write outcomes, and the pairs to pack by key."""
-    kept = _decided(work)
+    kept, lost = _decided(work)
     found: dict[str, Row] = {}
     bucket = int(work.unit.inputs["bucket"])
     for place in work.earlier("route", "routed.parquet").values() if kept else ():
@@ -56,11 +56,11 @@ def run(work: Work) -> Result:
     for row in _detected(work, found):
         found[row["sha256"]].update(row)
     write_rows(work.place("pairs.parquet"), (found[digest] for digest in sorted(found)), PAIRS)
-    return {"counts": {"kept": len(found)}}
+    return {"counts": {"kept": len(found), SAME_LOOK: lost}}
 
 
-def _decided(work: Work) -> dict[str, Row]:
-    """Write the outcomes of the chosen pairs; return those that are kept, by hash."""
+def _decided(work: Work) -> tuple[dict[str, Row], int]:
+    """Write the outcomes of the chosen pairs; return the kept by hash, and the number of others."""
     same_as: dict[str, str] = {}
     if work.recipe.aggregate.enabled:
         bucket = int(work.unit.inputs["bucket"])
@@ -68,15 +68,17 @@ def _decided(work: Work) -> dict[str, Row]:
             same_as |= {row["sha256"]: row["same_as"] for row in read_partition(place, bucket)}
     single = work.recipe.collect.source.kind != "captions"
     kept: dict[str, Row] = {}
+    lost = 0
     with partitioned(work.place("outcomes.parquet"), OUTCOMES) as table:
         for pair in iterate_rows(work.earlier("choose", "chosen.parquet")[work.unit.name]):
             other = same_as.get(pair["sha256"], "")
             captions = _first(pair["captions"]) if single else pair["captions"]
             outcome = {"row": pair["row"], "captions": captions, "same_as": other}
             table.add(pair["partition"], {**outcome, "reason": SAME_LOOK if other else ""})
+            lost += bool(other)
             if not other:
                 kept[pair["sha256"]] = {**pair, "captions": captions}
-    return kept
+    return kept, lost
 
 
 def _first(captions: str) -> str:

@@ -4,6 +4,7 @@ What is chosen still has to stand beside the images that look alike: its percept
 the search for those, by every choice of blocks of bits.
 """
 
+import collections
 from collections.abc import Iterator
 
 import numpy as np
@@ -56,12 +57,15 @@ def run(work: Work) -> Result:
     best = _best(work)
     others: dict[str, list[Pair]] = {}
     single = work.recipe.collect.source.kind != "captions"
+    counts: collections.Counter[str] = collections.Counter()
     with partitioned(work.place("outcomes.parquet"), OUTCOMES) as table:
         for pair, rest in _pairs(work):
             identity = (pair.partition, pair.row)
             if not rest:
+                counts[TOO_COMMON] += 1
                 table.add(pair.partition, Outcome(pair, TOO_COMMON).to_row())
             elif (best[pair.sha256].partition, best[pair.sha256].row) != identity:
+                counts[SAME_BYTES] += 1
                 left = Outcome(pair.with_captions(rest), SAME_BYTES, pair.sha256)
                 table.add(pair.partition, left.to_row())
                 if not single:
@@ -72,7 +76,7 @@ def run(work: Work) -> Result:
     write_rows(work.place("chosen.parquet"), map(_row, chosen), CHOSEN)
     if work.recipe.aggregate.enabled:
         _send_hashes(work, chosen)
-    return {"counts": {"images": len(chosen)}}
+    return {"counts": {**counts, "images": len(chosen)}}
 
 
 def _pairs(work: Work) -> Iterator[tuple[Pair, Captions]]:

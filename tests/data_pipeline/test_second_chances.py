@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_pipeline.build import build
 from data_pipeline.cluster import cluster
@@ -11,12 +12,14 @@ from data_pipeline.corpus.decisions import read_decisions
 from data_pipeline.corpus.manifest import manifest_sha256, read_manifest
 from data_pipeline.corpus.verify import verify
 from data_pipeline.forgetting import forget
+from data_pipeline.rates import STEPS, Rates, dump_rates, measure
 from data_pipeline.recipe import Compute, CorpusRecipe
 from data_pipeline.retry_state import retries
 from data_pipeline.retrying import retry
 from data_pipeline.selecting import select
 from tests.data_pipeline.builds import content
 from tests.data_pipeline.small_site import HOST, SmallSite, small_site
+from trawl import recipe as recipes
 from trawl.errors import RequestError
 
 FAILING = {"/2.jpg": 503, "/5.jpg": 0, "/7.jpg": 404}
@@ -140,6 +143,18 @@ def test_a_corpus_that_kept_no_work_says_so(site: SmallSite, tmp_path: Path) -> 
         retry(str(tmp_path / "out"))
     with pytest.raises(RequestError, match="keep_work"):
         select(str(tmp_path / "out"), str(tmp_path / "new"), ["score.threshold=0.5"])
+
+
+def test_a_probe_measures_what_a_plan_needs(site: SmallSite, whole: Path) -> None:
+    site.failing = {"/7.jpg": 404}
+    rates = measure(site.recipe(), 1.0)
+    manifest = read_manifest(str(whole))
+    assert (rates.pages, rates.candidates, rates.kept) == (1, 9, manifest.samples)
+    assert (rates.addresses, rates.images) == (9, 8)
+    assert rates.sample_bytes == round(manifest.bytes / manifest.samples, 1)
+    assert set(rates.cpu_seconds) == set(STEPS)
+    assert rates.cpu_seconds["detect"] > 0
+    assert recipes.parse(yaml.safe_load(dump_rates(rates)), Rates, "rates") == rates
 
 
 def test_what_is_forgotten_stays_away(site: SmallSite, tmp_path: Path) -> None:
