@@ -2,8 +2,8 @@
 
 A run at an s3:// URI is worked on in a local folder, whose path follows from the URI, and mirrored:
 checkpoints and published stages when they are whole, the small files with each of them. The store
-is what counts: `run.id`, drawn when a run begins there, tells what another run at the same URI, long
-removed, may have left in the local folder.
+is what counts: `run.id`, drawn when a run begins there, tells what another run at the same URI,
+long removed, may have left in the local folder.
 """
 
 import fcntl
