@@ -97,7 +97,6 @@ def plan(recipe: CorpusRecipe, rates: Rates, prices: Prices, pairs: float) -> Pl
     """
     scale = pairs / rates.kept
     on_gpu = bool(prices.gpus and prices.gpu_images_per_second)
-    from_web = recipe.download.source == "web" and recipe.collect.source.kind != "captions"
     steps = []
     for name, (unit, _) in STEPS.items():
         items = getattr(rates, unit) * scale
@@ -107,7 +106,7 @@ def plan(recipe: CorpusRecipe, rates: Rates, prices: Prices, pairs: float) -> Pl
             seconds, gpu_seconds = 0.0, items / prices.gpu_images_per_second
         moved = {
             "collect": rates.page_bytes * rates.pages * scale,
-            "download": rates.image_bytes * rates.images * scale if from_web else 0.0,
+            "download": rates.image_bytes * rates.images * scale,
         }.get(name, 0.0)
         steps.append(Step(name, items, unit, seconds / 3600, gpu_seconds / 3600, moved))
     candidates = rates.candidates * scale

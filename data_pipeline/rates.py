@@ -15,6 +15,7 @@ from trawl.errors import RequestError
 from trawl.events import read_events
 from trawl.recipe import Recipe
 
+_PAGE_BYTES = 100_000.0  # of a page where the probe cannot tell, as the mean of real ones
 SHIPPED = Path(__file__).parent / "rates.yaml"
 # The phases of a step, and what the step's CPU is counted by.
 STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
@@ -65,7 +66,7 @@ class Rates(Recipe):
     """CPU seconds of each step over the probe."""
 
     page_bytes: float = Field(gt=0)
-    """Bytes of the input, pages with what lies beside them, a page."""
+    """Bytes of the input a page, without its images."""
 
     image_bytes: float = Field(gt=0)
     """Bytes of an image."""
@@ -91,7 +92,7 @@ def measure(asked: CorpusRecipe, share: float) -> Rates:
         probe, told, size = _probe(asked, share, folder)
         out = storage.join(folder, "corpus")
         building.build(probe, out)
-        return _rates(out, told, size)
+        return _rates(out, told, size, probe.download.source == "warc")
 
 
 def _probe(asked: CorpusRecipe, share: float, folder: str) -> tuple[CorpusRecipe, str, float]:
@@ -127,8 +128,8 @@ def _captions_probe(
     return {"captions": place}, told, share * storage.size(source.captions)
 
 
-def _rates(out: str, told: str, size: float) -> Rates:
-    """Return the rates of the build at `out`."""
+def _rates(out: str, told: str, size: float, images_inside: bool) -> Rates:
+    """Return the rates of the build at `out` from an input of `size` bytes, 0 for a crawl."""
     cpu: Counter[str] = Counter()
     counts: Counter[str] = Counter()
     for event in read_events(storage.join(out, building.EVENTS)):
@@ -147,6 +148,8 @@ def _rates(out: str, told: str, size: float) -> Rates:
     )
     images = max(1, counts["download/images"])
     pages = pages or counts["collect/candidates"]
+    if images_inside:
+        size -= counts["download/bytes"]
     candidates = counts["gather/candidates"]
     return Rates(
         measured_on=f"{told}, {_machine()}",
@@ -161,7 +164,7 @@ def _rates(out: str, told: str, size: float) -> Rates:
             step: round(sum(cpu[phase] for phase in phases), 3)
             for step, (_, phases) in STEPS.items()
         },
-        page_bytes=round(max(1.0, size / pages), 1),
+        page_bytes=round(size / pages, 1) if size > 0 else _PAGE_BYTES,
         image_bytes=round(max(1, counts["download/bytes"]) / images, 1),
         sample_bytes=round(manifest.bytes / manifest.samples, 1),
         table_bytes=round(tables / candidates, 1),

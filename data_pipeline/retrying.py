@@ -13,10 +13,10 @@ from data_pipeline import build as building
 from data_pipeline.cluster import cluster
 from data_pipeline.corpus.manifest import NAME
 from data_pipeline.recipe import CorpusRecipe
-from data_pipeline.retry_state import enter, retries
+from data_pipeline.retry_state import enter, finished_retries, retries
 from data_pipeline.scheduling import PHASES, Scheduler
 from data_pipeline.steps.gather import URLS_PER_UNIT
-from data_pipeline.units import LEDGER, WORK, Ledger, Unit
+from data_pipeline.units import LEDGER, WORK, Ledger, Unit, finish_phase
 from trawl import recipe as recipes
 from trawl import storage
 from trawl.errors import RequestError
@@ -48,6 +48,7 @@ def retry(uri: str, changes: Sequence[str] = ()) -> Retried:
         raise RequestError(f"{uri}: the build is not done; finish it with trawl corpus build")
     need_work(uri, "gather", "download", "image_filter", "sentences")
     told = Retried(0, 0)
+    _list_anew(uri)
     with EventLog(storage.join(uri, building.EVENTS)) as log, cluster(recipe.compute) as cpus:
         log.write("retry", number=number, state=state)
         scheduler = Scheduler(uri, recipe, cpus, log)
@@ -94,6 +95,16 @@ def need_work(uri: str, *phases: str) -> None:
                 f"{uri}: {WORK}/{phase} was not kept; build with compute.keep_work true, into "
                 "another --out"
             )
+
+
+def _list_anew(uri: str) -> None:
+    """Let the units find what was kept, wherever the corpus lay when it was built."""
+    ledger, finished = Ledger(uri), finished_retries(uri)
+    for phase in building.KEPT_PHASES:
+        entries = ledger.done(phase).items()
+        finish_phase(
+            uri, phase, {n: e for n, e in entries if e.inputs.get("retry", 0) in {0, *finished}}
+        )
 
 
 def _fetch(scheduler: Scheduler, number: int) -> Retried:

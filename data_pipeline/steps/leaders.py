@@ -23,15 +23,20 @@ BEST = pa.schema(
     ]
 )
 SAME = pa.schema([("sha256", pa.string()), ("same_as", pa.string())])
+_PIECE = 1 << 15  # rows that wait to be reduced
 _RANK = [("group", "ascending"), ("score", "descending"), ("sha256", "ascending")]
 
 
 def name(work: Work) -> Result:
     """Name the best image of each group in one bucket of hashes."""
     bucket, buckets = int(work.unit.inputs["bucket"]), int(work.unit.inputs["buckets"])
-    best = BEST.empty_table()
+    best, waiting, rows = BEST.empty_table(), [], 0
     for part in _grouped(work, bucket):
-        best = _best_of(pa.concat_tables([best, part.select(BEST.names)]))
+        waiting.append(part.select(BEST.names))
+        rows += part.num_rows
+        if rows > max(_PIECE, best.num_rows):
+            best, waiting, rows = _best_of([best, *waiting]), [], 0
+    best = _best_of([best, *waiting])
     with partitioned(work.place("best.parquet"), BEST) as table:
         groups = best.column("group").to_numpy()
         asked = pa.array(np.full(len(groups), bucket, dtype=np.int32))
@@ -86,8 +91,7 @@ def follow(work: Work) -> Result:
 def _grouped(work: Work, bucket: int) -> Iterator[pa.Table]:
     """Yield the images of one bucket of hashes with their groups, piece by piece.
 
-    A hash without a link is a group of its own; whose images are one image has nothing to choose,
-    but costs nothing either.
+    A hash without a link is a group of its own.
     """
     hashes, groups = _groups(work, bucket)
     for place in work.earlier("choose", "looks.parquet").values():
@@ -115,9 +119,9 @@ def _groups(work: Work, bucket: int) -> tuple[Hashes, Hashes]:
     return hashes, np.concatenate(other)[first]
 
 
-def _best_of(table: pa.Table) -> pa.Table:
+def _best_of(tables: list[pa.Table]) -> pa.Table:
     """Return the best row of each group."""
-    table = table.sort_by(_RANK)
+    table = pa.concat_tables(tables).sort_by(_RANK)
     return table.filter(pa.array(_firsts(table.column("group").to_numpy())))
 
 

@@ -50,11 +50,11 @@ def test_a_plan_scales_the_probe_to_the_pairs_that_are_wanted() -> None:
     assert twice.core_hours == pytest.approx(2 * made.core_hours)
 
 
-def test_images_in_the_archive_cost_no_network_and_gpus_take_the_detection() -> None:
+def test_gpus_take_the_detection() -> None:
     prices = Prices(machines=2, gpus=1, gpu_images_per_second=10)
     made = plan(_recipe(source="warc"), RATES, prices, 50 * 3600)
     steps = {step.name: step for step in made.steps}
-    assert steps["download"].bytes == 0
+    assert steps["download"].bytes == 400e6 * 3600
     assert steps["detect"].core_hours == 0
     assert steps["detect"].gpu_hours == pytest.approx(100 * 3600 / 10 / 3600)
     assert made.dollars()["gpus"] > 0

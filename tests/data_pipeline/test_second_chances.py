@@ -58,6 +58,7 @@ def test_a_retry_ends_as_if_all_had_come_at_once(
     assert retry(str(out)).changed == 0
     assert manifest_sha256(str(out)) == first
 
+    out = out.rename(tmp_path / "moved")
     site.failing, site.asked = {"/7.jpg": 404}, []
     with monkeypatch.context() as patch:  # ends in the middle of building anew
         patch.setattr("data_pipeline.build.write_manifest", _stop)
