@@ -31,9 +31,9 @@ from data_pipeline.crawling import crawl, seed_addresses
 from data_pipeline.recipe import CaptionsSource, CorpusRecipe, WarcSource
 from data_pipeline.retry_state import finished_retries
 from data_pipeline.scheduling import PHASES, Scheduler
-from data_pipeline.steps.agreement import load_model, model_sha256
 from data_pipeline.steps.captions import IMAGES_PER_UNIT, count_images
 from data_pipeline.steps.gather import URLS_PER_UNIT
+from data_pipeline.steps.score import scorer_sha256
 from data_pipeline.units import WORK, Entry, Ledger, Unit
 from trawl import recipe as recipes
 from trawl import storage
@@ -260,7 +260,7 @@ def manifest_of(
         regions=sum(record.regions for record in records),
         bytes=sum(record.bytes for record in records),
         recipe_sha256=recipe.digest(),
-        scorer_sha256=model_sha256(load_model(recipe.score.model)) if recipe.score.enabled else "",
+        scorer_sha256=scorer_sha256(recipe),
         detector=detector,
         funnel=dict(funnel),
         shards=records,

@@ -222,3 +222,30 @@ def train_scorer(
     from data_pipeline.steps.score_training import train
 
     print(train(uri, out, seed))
+
+
+@corpus.command(
+    "train-natural",
+    epilog="Example: trawl corpus train-natural natural.safetensors --photographs photos",
+)
+def train_natural(
+    out: Annotated[Path, typer.Argument(help="The file for `image_filter.natural.model`.")],
+    photographs: Annotated[
+        list[str] | None, typer.Option(help="Folder of photographs; may be given several times.")
+    ] = None,
+    graphics: Annotated[
+        list[str] | None, typer.Option(help="Folder of what is to be dropped; the same.")
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="JSON lines that label images of WARC files.")
+    ] = None,
+    warcs: Annotated[str, typer.Option(help="Folder of those WARC files.")] = ".",
+    made: Annotated[int, typer.Option(min=0, help="Made pictures of each class.")] = 900,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of training.")] = 1200,
+    seed: Annotated[int, typer.Option(help="Chooses the made pictures and the order.")] = 0,
+) -> None:
+    """Train the model that tells photographs from graphics; made pictures suffice to begin."""
+    from data_pipeline.natural.training import Sources, train
+
+    sources = Sources(made, photographs or (), graphics or (), labels, warcs)
+    print(train(sources, out, seed, steps))

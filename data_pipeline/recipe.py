@@ -1,5 +1,6 @@
 """The recipe of a corpus: what to collect, how to filter it, and how to pack it."""
 
+import functools
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
@@ -80,13 +81,16 @@ class Collect(Recipe):
 
 
 class Natural(Recipe):
-    """Photograph-like or not, by statistics of the pixels: logos, charts and text are not."""
+    """Photographs or not, by a model on statistics of the pixels: logos, charts, text are not."""
 
     enabled: bool = True
     """Whether images that do not look natural are dropped."""
 
     threshold: float = Field(default=0.5, ge=0, le=1)
-    """Smallest share of evidence (0 to 1) that an image is natural."""
+    """Smallest probability (0 to 1) that an image is natural."""
+
+    model: str = "builtin"
+    """`builtin`, or a safetensors file that `trawl corpus train-natural` wrote."""
 
 
 class Classifier(Recipe):
@@ -134,6 +138,12 @@ class TextFilter(Recipe):
     max_foreign: float = Field(default=0.7, ge=0, le=1)
     """Probability of a language not in `collect.languages` from which a text counts as foreign."""
 
+    undivided_words: int = Field(default=0, ge=0)
+    """Running text of at most this many words stays whole; what is longer is cut into sentences.
+
+    0 cuts always. Captions of several short sentences say more together.
+    """
+
     max_repetition: float = Field(default=0.5, ge=0, le=1)
     """Largest share of a text that its most frequent longer word may make up."""
 
@@ -158,7 +168,11 @@ class Score(Recipe):
     """False gives every text the score 1: for captions written by people."""
 
     model: str = "builtin"
-    """`builtin`, or a JSON file that `trawl corpus train-scorer` wrote."""
+    """`builtin` (the demo's world), `text`, or a JSON file that `train-scorer` wrote.
+
+    `text` judges each text by where it stands and what it shares with the other names of the
+    picture, and looks at no image: for webs of things that the detector does not know.
+    """
 
     threshold: float = Field(default=0.2, ge=0, le=1)
     """Smallest score of a pair that is kept."""
@@ -289,11 +303,16 @@ class CorpusRecipe(Recipe):
     def digest(self) -> str:
         """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
         # Keys that came later leave the hash as it was before, where they are not used.
-        later = ("class_probabilities", "number")
-        usual = RegionSettings()
-        unused = (
-            f"regions.{name}"
-            for name in later
-            if getattr(self.regions, name) == getattr(usual, name)
-        )
-        return recipes.digest(self, (*PLACES, *unused))
+        usual: dict[str, object] = {
+            "regions.class_probabilities": False,
+            "regions.number": RegionSettings().number,
+            "text_filter.undivided_words": 0,
+            "image_filter.natural.model": "builtin",
+        }
+        unused = [key for key, value in usual.items() if self._at(key) == value]
+        places = [key for key in PLACES if key != "score.model" or self.score.model != "text"]
+        return recipes.digest(self, (*places, *unused))
+
+    def _at(self, key: str) -> object:
+        """Return what stands under a dotted key."""
+        return functools.reduce(getattr, key.split("."), self)

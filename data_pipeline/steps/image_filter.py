@@ -61,7 +61,7 @@ def judge_row(file: BinaryIO, row: Row, settings: ImageFilter) -> Row:
 
 def _seen(pixels: Pixels, settings: ImageFilter) -> Row:
     """Return what the pixels add to the verdict."""
-    looks = looks_of(pixels)
+    looks = looks_of(pixels, settings.natural.model)
     scores = {
         "entropy": round(looks.entropy, 3),
         "natural": round(looks.natural, 3),

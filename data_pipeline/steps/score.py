@@ -2,20 +2,25 @@
 
 The score of a text with words that the model knows is the probability that it belongs to the
 image; that of any other text is half the trust in its source, for nothing speaks against it.
+With `score.model: text` no image is looked at, and what trust a text has was found out with the
+sentences: see `caption_evidence`.
 """
 
 import collections
+import hashlib
 import json
 from typing import Any
 
 from data_pipeline.corpus.schema import Caption
 from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.steps import caption_evidence
 from data_pipeline.steps.agreement import (
     NEUTRAL,
     AgreementModel,
     Seen,
     agreement,
     load_model,
+    model_sha256,
     seen_in,
 )
 from data_pipeline.steps.tables import SCORED, Row, iterate_partition, iterate_rows, partitioned
@@ -75,8 +80,9 @@ class Scorer:
 
     def __init__(self, recipe: CorpusRecipe) -> None:
         self._enabled = recipe.score.enabled
+        by_text = recipe.score.model == caption_evidence.NAME
         self._model: AgreementModel | None = (
-            load_model(recipe.score.model) if self._enabled else None
+            load_model(recipe.score.model) if self._enabled and not by_text else None
         )
 
     def captions(self, texts: list[Any], seen: Seen) -> tuple[list[Row], list[float | None]]:
@@ -98,8 +104,19 @@ class Scorer:
         ]
 
     def _agreement(self, text: str, seen: Seen) -> float | None:
-        return agreement(text, seen, self._model) if self._model is not None else 1.0
+        if self._model is not None:
+            return agreement(text, seen, self._model)
+        return None if self._enabled else 1.0
 
 
 def _rank(caption: Row, trust: float) -> tuple[Any, ...]:
     return (-caption["score"], -trust, -len(caption["text"]), caption["text"])
+
+
+def scorer_sha256(recipe: CorpusRecipe) -> str:
+    """Return the hash that names what scores the texts, "" if nothing does."""
+    if not recipe.score.enabled:
+        return ""
+    if recipe.score.model == caption_evidence.NAME:
+        return hashlib.sha256(caption_evidence.VERSION.encode()).hexdigest()
+    return model_sha256(load_model(recipe.score.model))

@@ -9,9 +9,16 @@ import collections
 import json
 
 from data_pipeline.recipe import CorpusRecipe, TextFilter
+from data_pipeline.steps import caption_evidence
+from data_pipeline.steps.caption_evidence import Nearby, trust_of
 from data_pipeline.steps.tables import TEXTS, Row, iterate_rows, write_rows
 from data_pipeline.steps.text_language import is_foreign
-from data_pipeline.steps.text_repair import repair, sentences, without_personal_data
+from data_pipeline.steps.text_repair import (
+    repair,
+    sentences,
+    without_figure_label,
+    without_personal_data,
+)
 from data_pipeline.steps.text_rules import broken_rule, words_of
 from data_pipeline.units import Result, Work
 
@@ -42,11 +49,13 @@ class Judge:
     def __init__(self, recipe: CorpusRecipe) -> None:
         self._settings: TextFilter = recipe.text_filter
         self._languages = recipe.collect.languages
+        self._by_text = recipe.score.model == caption_evidence.NAME
 
     def row(self, texts: list[list[str]]) -> Row:
         """Return what is left of a candidate's texts (source, text), and why the rest is not."""
         passed: dict[str, tuple[float, str]] = {}
         rejected: list[list[str]] = []
+        nearby = Nearby.of(texts) if self._by_text else None
         for source, raw in texts:
             for text in self.sentences_in(source, raw):
                 reason = self.reason(text)
@@ -54,6 +63,8 @@ class Judge:
                     rejected.append([source, reason, text[:_SHOWN_LETTERS]])
                     continue
                 trust = self._settings.sources.get(source, 0.0)
+                if nearby is not None:
+                    trust = trust_of(text, source, trust, nearby)
                 if text not in passed or trust > passed[text][0]:
                     passed[text] = (trust, source)
         ordered = sorted(passed.items(), key=lambda item: -item[1][0])[:_MAX_TEXTS]
@@ -73,11 +84,15 @@ class Judge:
         if not self._settings.enabled:
             return [text] if text else []
         text = without_personal_data(text) if any(mark in raw for mark in "@/+0123456789") else text
+        text = without_figure_label(text)
         if not text:
             return []
-        if source in _RUNNING_TEXT or len(words_of(text)) > self._settings.max_words:
-            return sentences(text)
-        return [text]
+        words = len(words_of(text))
+        if source in _RUNNING_TEXT:
+            # Where one sentence is no good, a credit or a notice as a rule, the others may be.
+            whole = words <= self._settings.undivided_words and not self.reason(text)
+            return [text] if whole else sentences(text)
+        return sentences(text) if words > self._settings.max_words else [text]
 
     def reason(self, text: str) -> str:
         """Return why a text is dropped, "" if it is not."""

@@ -18,6 +18,11 @@ _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _TELEPHONE = re.compile(
     r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}(?!\w)"
 )
+_FIGURE_LABEL = re.compile(
+    r"^[\[(]?(?:Illustration\s*[:.-]?\s*)?(?:(?:Fig(?:ure)?s?|Plates?|Pl|Photo(?:graph)?|Image)"
+    r"\b\.?\s*(?:\d+(?:\.\d+)*[a-z]?|[IVXLC]+)\b\s*[.:,-]*\s*|\d{1,3}\.\s+(?=[A-Z]))+",
+    re.IGNORECASE,
+)
 _FOLDED = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
 
 
@@ -41,6 +46,17 @@ def without_personal_data(text: str) -> str:
     for pattern in (_EMAIL, _ADDRESS, _TELEPHONE):
         text = pattern.sub(" ", text)
     return _SPACE.sub(" ", text).strip(" ,;:-|")
+
+
+def without_figure_label(text: str) -> str:
+    """Return a caption without the "Figure 12." that it begins with; a label alone stays."""
+    label = _FIGURE_LABEL.match(text)
+    if label is None:
+        return text
+    rest = text[label.end() :]
+    if text[0] in "[(" and rest[-1:] in "])":
+        rest = rest[:-1]
+    return rest if rest[:1].isalpha() or rest[:1] in "\"'" else text
 
 
 def sentences(text: str) -> list[str]:

@@ -28,6 +28,7 @@ _PRICE = re.compile(
     r"[$€£¥] ?\d|\b\d+(?:[.,]\d{2})? ?(?:usd|eur|gbp|dollars|euros)\b", re.IGNORECASE
 )
 _ADDRESS = re.compile(r"https?://|www\.|\b[\w-]+\.(?:com|org|net|html?|php)\b", re.IGNORECASE)
+_CATALOGUE_NUMBER = re.compile(r"\bcat(?:alogue)?\.? ?n(?:o|umber)s?\.? ?[\d., ]*", re.IGNORECASE)
 _VOWEL = re.compile(r"[aeiouyàâäáãåæèéêëìíîïòóôöõøœùúûüýÿ]", re.IGNORECASE)
 _RUN = re.compile(r"(.)\1{3,}|[bcdfghjklmnpqrstvwxz]{6,}", re.IGNORECASE)
 _MAX_WORD_LETTERS = 24
@@ -65,8 +66,9 @@ def words_of(text: str) -> list[str]:
 
 
 def is_placeholder(text: str, settings: TextFilter) -> bool:
-    """Texts that stand where a description should be: "image", "see caption", "Figure 12"."""
-    letters = [word.lower() for word in _LETTERS.findall(text)]
+    """Texts that stand where a description should be: "image", "Figure 12", "Cat. no. 4"."""
+    rest = _CATALOGUE_NUMBER.sub("", text)
+    letters = [word.lower() for word in _LETTERS.findall(rest)]
     letters = [word for word in letters if not re.fullmatch(r"[ivxlc]+", word)]
     return all(word in phrases().placeholder for word in letters)
 

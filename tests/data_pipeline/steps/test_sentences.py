@@ -46,3 +46,30 @@ def test_captions_of_people_are_taken_as_they_are() -> None:
     assert [entry[1] for entry in json.loads(row["texts"])] == ["A cup", "two cups, cheap"]
     strict = _judge(CAPTIONS, enabled=True).row([["caption", "A cup"]])
     assert strict["reason"] == "too-short"
+
+
+def test_short_running_text_stays_whole_where_the_recipe_says_so() -> None:
+    caption = [["figcaption", "Black tern. Mother and young with eggs."]]
+    cut = json.loads(_judge(WARC).row(caption)["texts"])
+    assert [entry[1] for entry in cut] == ["Mother and young with eggs."]
+    whole = json.loads(_judge(WARC, undivided_words=20).row(caption)["texts"])
+    assert [entry[1] for entry in whole] == ["Black tern. Mother and young with eggs."]
+
+
+def test_a_notice_does_not_cost_the_caption_that_it_stands_behind() -> None:
+    caption = [["figcaption", "The cap and the stem are drab. Copyright."]]
+    found = json.loads(_judge(WARC, undivided_words=20).row(caption)["texts"])
+    assert [entry[1] for entry in found] == ["The cap and the stem are drab."]
+
+
+def test_the_number_of_a_figure_is_no_part_of_its_caption() -> None:
+    for raw in (
+        "Figure 46.1b. A statuette of the god",
+        "[Illustration: FIG. 23, A statuette of the god]",
+        "Plate 49, Figure 149. A statuette of the god",
+        "4. A statuette of the god",
+    ):
+        found = json.loads(_judge(WARC).row([["alt", raw]])["texts"])
+        assert [entry[1] for entry in found] == ["A statuette of the god"]
+    assert _judge(WARC).row([["alt", "Fig. 37"]])["reason"] == "placeholder"
+    assert _judge(WARC).row([["alt", "4 horses in a field"]])["reason"] == ""

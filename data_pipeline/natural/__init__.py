@@ -1,0 +1,1 @@
+"""Natural or not: a small model on statistics of the pixels, and how it is trained."""
