@@ -56,7 +56,7 @@ def without_figure_label(text: str) -> str:
     rest = text[label.end() :]
     if text[0] in "[(" and rest[-1:] in "])":
         rest = rest[:-1]
-    return rest if rest[:1].isalpha() or rest[:1] in "\"'" else text
+    return rest if rest and (rest[0].isalpha() or rest[0] in "\"'") else text
 
 
 def sentences(text: str) -> list[str]:

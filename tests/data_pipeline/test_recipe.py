@@ -81,12 +81,14 @@ def test_a_recipe_without_later_keys_keeps_the_hash_of_before(tmp_path: Path) ->
     recipe = _load(tmp_path)
     content = recipe.model_dump(mode="json")
     del content["regions"]["class_probabilities"], content["regions"]["number"]
+    del content["text_filter"]["undivided_words"], content["image_filter"]["natural"]["model"]
     for place in PLACES:
         *parents, last = place.split(".")
         functools.reduce(lambda part, name: part[name], parents, content).pop(last, None)
     before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     assert recipe.digest() == before
-    for change in ("regions.class_probabilities=true", "regions.number=bfloat16"):
+    later = ("regions.class_probabilities=true", "regions.number=bfloat16", "score.model=text")
+    for change in (*later, "text_filter.undivided_words=9", "image_filter.natural.model=m"):
         assert _load(tmp_path, DESIGN, change).digest() != before
 
 
