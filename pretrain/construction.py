@@ -1,5 +1,6 @@
 """What a stage is made of: tokenizer, corpora, sample order, batches, model and weights."""
 
+import hashlib
 import itertools
 import shutil
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pretrain.models.families import Batches, family, family_of
 from pretrain.models.loading import load_pretrained
 from pretrain.ranks import Ranks
 from pretrain.read_ahead import check_cache, windows
-from pretrain.recipe import PretrainRecipe, StageRecipe
+from pretrain.recipe import PretrainRecipe, StageInit, StageRecipe
 from pretrain.run_folder import RunFolder
 from trawl import chance, storage
 from trawl.errors import RequestError
@@ -54,8 +55,8 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
     tokenizer = _tokenizer(recipe, run, ranks)
     # The same draws on every rank: all start from the same weights.
     torch.manual_seed(chance.seed_of(recipe.seed, "weights", stage.name))
-    source = _source(recipe, stage, run)
-    model, parent = _from_release(source, run) if source else _new(recipe, len(tokenizer))
+    source = _source(recipe, stage, run, ranks)
+    model, parent = _from_release(source, run) if source else _new(recipe, stage, len(tokenizer))
     config = model.config
     order = SampleOrder(
         [len(corpus) for corpus in corpora],
@@ -110,7 +111,7 @@ def _lengths(stage: StageRecipe, maker: Any, order: SampleOrder, longest: int) -
     return Lengths.seen(longest, maker.lengths(order.indices(0, LOOKED_AT)))
 
 
-def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder) -> str | None:
+def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ranks) -> str | None:
     """Return the folder of the release that `stage` starts from, None for new weights."""
     earlier = recipe.parent_stage(stage)
     if earlier is not None:
@@ -121,6 +122,8 @@ def _source(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder) -> str |
                 f"{run.uri}; run it first"
             )
         return str(folder)
+    if stage.init is not None and stage.init.original is not None:
+        return _imported(recipe, stage.init, run, ranks)
     if stage.init is not None:
         return stage.init.published
     return recipe.model.init.published
@@ -132,11 +135,34 @@ def new_configuration(recipe: PretrainRecipe, words: int) -> Any:
     return family(recipe.model.family).configuration.of_size(recipe.model.size, **changes)
 
 
-def _new(recipe: PretrainRecipe, words: int) -> tuple[PreTrainedModel, dict[str, str] | None]:
+def _imported(recipe: PretrainRecipe, init: StageInit, run: RunFolder, ranks: Ranks) -> str:
+    """Return the release that is made of an original checkpoint, once on each machine."""
+    from pretrain.checkpoints import import_export
+    from pretrain.checkpoints.formats import format_named
+
+    assert init.original is not None
+    assert init.format is not None
+    place = hashlib.sha256(f"{init.format} {init.original}".encode()).hexdigest()[:16]
+    folder = run.local / "parents" / f"{init.format}-{place}"
+    if ranks.first_here and not (folder / "manifest.json").exists():
+        request = import_export.ImportRequest(
+            source=Path(init.original),
+            target=folder,
+            form=format_named(init.format, recipe.model.family),
+            tokenizer=Path(recipe.tokenizer.path) if recipe.tokenizer.path else None,
+        )
+        import_export.import_checkpoint(request)
+    ranks.barrier()
+    return str(folder)
+
+
+def _new(
+    recipe: PretrainRecipe, stage: StageRecipe, words: int
+) -> tuple[PreTrainedModel, dict[str, str] | None]:
     """Return a model with new weights, those of BERT among them if the recipe wants them."""
     config = new_configuration(recipe, words)
     model = family_of(config).pretraining(config)
-    folder = recipe.model.init.bert
+    folder = stage.init.bert if stage.init is not None else recipe.model.init.bert
     if folder is None:
         return model, None
     taken = initialise_from_bert(model, folder)

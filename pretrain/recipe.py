@@ -60,7 +60,7 @@ class DataRecipe(Recipe):
 
 
 class StageInit(Recipe):
-    """Where a stage's weights come from; exactly one key."""
+    """Where a stage's weights come from; exactly one key, besides `format`."""
 
     stage: str | None = None
     """An earlier stage of this recipe."""
@@ -68,11 +68,20 @@ class StageInit(Recipe):
     """A published stage: local folder or s3:// URI."""
     scratch: bool = False
     """Draw new weights from the seed."""
+    original: str | None = None
+    """A checkpoint of an original repository: its file or folder. It is imported first."""
+    format: str | None = None
+    """The format of `original`, as in `trawl checkpoint import`: oscar, lxmert, and so on."""
+    bert: str | None = None
+    """A BERT folder of plain transformers, whose text weights are taken over."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum((self.stage is not None, self.published is not None, self.scratch)) != 1:
-            raise ValueError("give exactly one of stage, published and scratch")
+        sources = (self.stage, self.published, self.original, self.bert, self.scratch or None)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("give exactly one of stage, published, original, bert and scratch")
+        if (self.original is None) != (self.format is None):
+            raise ValueError("original and format go together; give both or neither")
         return self
 
 

@@ -12,20 +12,28 @@ from pretrain import changes
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from trawl.errors import RequestError
 
-# Keys that came later: unused, they leave a recipe's hash as it was before there were any.
+# Keys that came later, with their defaults: unused, they leave a recipe's hash as it was before.
 _LATER = {"activation_checkpointing": False, "compile": False, "shuffle_shards": None}
 _LATER_OF_BATCH = {"packing": "padded", "balance": 1}
+_LATER_OF_INIT = {"original": None, "format": None, "bert": None}
 
 
 def recipe_part(recipe: PretrainRecipe, stage: StageRecipe) -> dict[str, Any]:
     """Return what `recipe` says that decides the result of `stage`, apart from its corpora."""
     part = stage.model_dump(mode="json", exclude={"data"})
-    part = {key: value for key, value in part.items() if value != _LATER.get(key, ...)}
-    part["batch"] = {
-        key: value for key, value in part["batch"].items() if value != _LATER_OF_BATCH.get(key, ...)
-    }
+    part = _without(part, _LATER)
+    part["batch"] = _without(part["batch"], _LATER_OF_BATCH)
+    if part["init"] is not None:
+        part["init"] = _without(part["init"], _LATER_OF_INIT)
     whole = recipe.model_dump(mode="json", include={"seed", "model", "tokenizer"})
     return {**whole, "stage": part, "parent_stage": recipe.parent_stage(stage)}
+
+
+def _without(part: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Return `part` without those keys of `defaults` that have their default."""
+    return {
+        key: value for key, value in part.items() if key not in defaults or value != defaults[key]
+    }
 
 
 def corpora(stage: StageRecipe) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretrain import runs, tiny_corpus
+from tests.pretrain import forked, runs, tiny_corpus
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,5 @@ def undisturbed(corpora: Corpora, tmp_path_factory: pytest.TempPathFactory) -> P
     folder = tmp_path_factory.mktemp("undisturbed")
     content = runs.recipe(corpora.web, corpora.clean, str(folder / "run"))
     content["publish"]["uri"] = str(folder / "releases")
-    process = runs.Process(runs.write_recipe(folder / "r.yaml", content), "--processes", "2")
-    assert process.wait() == 0, process.said
+    forked.run(runs.write_recipe(folder / "r.yaml", content), 2)
     return folder / "run"

@@ -108,6 +108,7 @@ def test_killed_at_ten_moments_the_parameters_are_those_of_an_undisturbed_run(
         assert (killed / name).read_bytes() == (steady / name).read_bytes()
 
 
+@pytest.mark.soak
 def test_the_launcher_of_deepspeed_starts_a_run_too(
     undisturbed: Path, corpora: Corpora, tmp_path: Path
 ) -> None:
