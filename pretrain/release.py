@@ -1,7 +1,9 @@
 """From a trained stage to its published folder: weights, parity, evaluation, card, manifest."""
 
 import os
+import re
 import shutil
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from trawl.errors import WorkError
 
 # A model that is read back differs by nothing but the last bits of another memory layout.
 _TOLERANCE = 1e-5
+# Of so many positions of a stage the model card counts the licences.
+_LICENCE_SAMPLES = 2000
 
 
 def make(
@@ -66,7 +70,8 @@ def make(
             **facts,
         }
         storage.write_json(aside / "evaluation.json", evaluation)
-        text = card(recipe, stage, lineage, evaluation, _corpora(parts, facts))
+        corpora, licences = _corpora(parts, facts), _licences(parts)
+        text = card(recipe, stage, lineage, evaluation, corpora, licences)
         storage.write_text(aside / "README.md", text)
         seal_release(aside, lineage)
         shutil.rmtree(folder, ignore_errors=True)
@@ -146,6 +151,18 @@ def _retrieval(
     )
     torch.set_num_threads(threads)
     return {"retrieval": scores}
+
+
+def _licences(parts: Parts) -> dict[str, int]:
+    """Return how many of the stage's first samples declare which licence."""
+    places = {place[:2] for place in parts.order.indices(0, _LICENCE_SAMPLES)}
+    declared = (parts.corpora[corpus][sample].meta for corpus, sample in sorted(places))
+    return Counter(_plain(str(meta["licence"])) for meta in declared)
+
+
+def _plain(text: str) -> str:
+    """Return what a page says as one short line that is no markup: a page says what it likes."""
+    return re.sub(r"[^\w.:/?=&+-]+", " ", text[:200]).strip()
 
 
 def _corpora(parts: Parts, facts: dict[str, Any]) -> list[dict[str, Any]]:

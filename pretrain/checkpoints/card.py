@@ -4,6 +4,8 @@ from typing import Any
 
 from pretrain.recipe import PretrainRecipe, StageRecipe
 
+_MOST_LICENCES = 12
+
 
 def card(
     recipe: PretrainRecipe,
@@ -11,8 +13,12 @@ def card(
     lineage: dict[str, Any],
     evaluation: dict[str, Any],
     corpora: list[dict[str, Any]],
+    licences: dict[str, int],
 ) -> str:
-    """Return README.md of the release of `stage`; corpora say name, samples and detector."""
+    """Return README.md of the release of `stage`; corpora say name, samples and detector.
+
+    licences: the count of samples by what their pages declare, "" where one says nothing.
+    """
     title = f"{recipe.name}, stage {stage.name}"
     parts = [
         "---",
@@ -62,10 +68,27 @@ def card(
         f"The weights: {recipe.publish.licence}. Each image and text of a corpus keeps its own; "
         "`licence` in a sample's JSON says what its page declared. Detector features are derived "
         "from the images.",
+        "",
+        *_licences(licences),
     ]
     if recipe.publish.notes:
         parts += ["", "## Notes", "", recipe.publish.notes]
     return "\n".join(parts) + "\n"
+
+
+def _licences(counts: dict[str, int]) -> list[str]:
+    """Return the table of the licences that the first samples declare, the most frequent first."""
+    named = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown, rest = named[:_MOST_LICENCES], sum(count for _, count in named[_MOST_LICENCES:])
+    rows = [(f"`{name}`" if name else "none declared", count) for name, count in shown]
+    rows += [("others", rest)] if rest else []
+    return [
+        f"Declared by the first {sum(counts.values()):,} different samples of the stage:",
+        "",
+        "| licence | samples |",
+        "| --- | --- |",
+        *(f"| {name} | {count:,} |" for name, count in rows),
+    ]
 
 
 def _lineage(lineage: dict[str, Any]) -> list[str]:

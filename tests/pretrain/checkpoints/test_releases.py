@@ -40,6 +40,7 @@ def test_a_release_says_where_it_comes_from(undisturbed: Path) -> None:
     text = (undisturbed / "stages" / "in" / "README.md").read_text()
     assert first["sha256"] in text
     assert "cc0-1.0" in text
+    assert "| none declared | 80 |" in text
 
 
 def test_the_release_is_copied_to_where_the_recipe_says(undisturbed: Path) -> None:
