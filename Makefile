@@ -15,7 +15,7 @@ test: .venv/ready
 	$(MAKE) --no-print-directory check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-# Whole demos killed six times over: several minutes, so not with every test.
+# Whole demos and runs killed many times over: many minutes, so not with every test.
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak
 

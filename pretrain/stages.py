@@ -108,13 +108,15 @@ def run(options: Options) -> None:
 def _leave_at_once(folder: RunFolder, reason: str) -> None:
     """End this process as preempted, whatever its main thread does."""
     rank = int(os.environ.get("RANK", "0"))
-    if rank == 0 and folder.events.parent.exists():
-        with EventLog(folder.events) as log:
-            log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)
-    leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
-    if rank == 0 and not endings_are_read():
-        print(f"trawl: {reason}", file=sys.stderr, flush=True)
-    os._exit(ExitCode.PREEMPTED)
+    try:
+        leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
+        if rank == 0 and not endings_are_read():
+            print(f"trawl: {reason}", file=sys.stderr, flush=True)
+        if rank == 0 and folder.events.parent.exists():
+            with EventLog(folder.events) as log:
+                log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)
+    finally:
+        os._exit(ExitCode.PREEMPTED)
 
 
 def _go(run: Run, wanted: list[StageRecipe]) -> None:
@@ -193,7 +195,6 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
         stage.batch.balance,
     )
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
-
     budget = Budget(run.stop.usable_seconds, partial(_say, run))
 
     def written(made: Written) -> None:

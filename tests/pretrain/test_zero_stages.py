@@ -1,5 +1,6 @@
 """Two stages on two ranks under each preset: the same curve, also when killed at any moment."""
 
+import contextlib
 import os
 import random
 import signal
@@ -77,6 +78,16 @@ def test_compiled_layers_give_the_same_losses(
     assert forked.losses(run) == pytest.approx(forked.losses(tmp_path / "plain"), abs=1e-4)
 
 
+def unfinished(checkpoints: Path) -> set[tuple[str, int]]:
+    """The folders of checkpoints that are not whole, each with the time when it was made."""
+    found = set()
+    for folder in checkpoints.glob("*/step-*"):
+        with contextlib.suppress(OSError):
+            if not (folder / "COMPLETE").exists():
+                found.add((str(folder), folder.stat().st_ctime_ns))
+    return found
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("preset", ["zero1", "zero2", "zero3"])
 def test_killed_at_ten_moments_the_parameters_are_those_of_an_undisturbed_run(
@@ -94,10 +105,9 @@ def test_killed_at_ten_moments_the_parameters_are_those_of_an_undisturbed_run(
             time.sleep(draws.uniform(0.2, 3.0))
         else:
             # While a checkpoint is being written: its folder is there, and not whole.
-            there = set(checkpoints.rglob("step-*"))
+            there = unfinished(checkpoints)
             while all(process.is_alive() for process in ranks.processes):
-                fresh = set(checkpoints.rglob("step-*")) - there
-                if any(not (folder / "COMPLETE").exists() for folder in fresh):
+                if unfinished(checkpoints) - there:
                     break
         ranks.signal(signal.SIGKILL)
         ranks.wait()
