@@ -2,10 +2,11 @@
 # checkout, made from the lock, and for the tests the system packages whose services they start.
 PYTHON ?= python3
 OUT ?= out/demo
+SECONDS ?= 600
 BIN := .venv/bin
 QUIET := --disable-pip-version-check --quiet
 
-.PHONY: demo test soak check bench docs lock clean
+.PHONY: demo test soak fuzz check bench docs lock clean
 
 demo: .venv/ready
 	$(BIN)/trawl demo --out $(OUT)
@@ -18,6 +19,10 @@ test: .venv/ready
 # Whole demos and runs killed many times over: many minutes, so not with every test.
 soak: .venv/ready
 	$(BIN)/python -m pytest -m soak
+
+# Ten minutes for each place where bytes of strangers come in; SECONDS=60 for a short run.
+fuzz: .venv/ready
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS)
 
 check: .venv/ready
 	$(BIN)/ruff check .

@@ -50,6 +50,11 @@ def file_words(url: str) -> str:
         stem = unquote(stem)
     if stem.islower() and stem.isascii():
         return " ".join(stem.translate(_BREAKS_TO_SPACES).split())
+    return _words_of(stem)
+
+
+def _words_of(stem: str) -> str:
+    """Return the words of any file name; the slow twin of translating those in small letters."""
     words = _PARTS.sub(" ", stem).strip()
     return words if _LETTER.search(words) else ""
 

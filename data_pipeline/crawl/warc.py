@@ -5,6 +5,7 @@ next record that starts well and goes on.
 """
 
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,9 @@ from data_pipeline.crawl.chunked import dechunked
 from data_pipeline.crawl.page import WarcRecord
 from trawl import storage
 
+MAX_DAMAGES = 1_000
+"""Damaged places of one file behind which reading goes on; behind the last all is lost."""
+
 MAX_BODY_BYTES = 20_000_000
 """Largest body of a record, as stored and unpacked, unless the caller says otherwise."""
 
@@ -30,6 +34,10 @@ _GZIP_MAGIC = b"\x1f\x8b\x08"
 _PLAIN_MAGIC = b"\nWARC/1."
 _PIECE = 1 << 20
 _PROBE = 4096
+# A record's head ends with an empty line, and no other record begins inside of it. What only looks
+# like one must be told here: the reader would go through the whole file for its end.
+_HEAD = re.compile(rb"WARC/1\.[^\n]*+\n(?:(?!WARC/1\.|\r?\n)[^\n]*+\n)++\r?\n")
+_HEAD_BYTES = 64 << 10
 # A record this many times too large is not inflated to get past it: the next one is looked for.
 _HOPELESS = 16
 
@@ -43,12 +51,15 @@ def read_warc(
     file. Where `wanted` is given, the other records come with neither body nor error.
     """
     with storage.open_read(uri) as file:
-        start: int | None = 0
-        while start is not None:
+        start = 0
+        for _ in range(MAX_DAMAGES):
             file.seek(start)
             reader = _Reader(str(uri), 0, max_bytes, wanted)
             yield from reader.records(file)
+            if reader.resume_at is None:
+                return
             start = reader.resume_at
+        yield WarcRecord(str(uri), start, file.seek(0, io.SEEK_END) - start, error="torn")
 
 
 def read_at(
@@ -215,21 +226,27 @@ def _next_record(file: BinaryIO, start: int) -> int | None:
     """
     file.seek(0)
     packed = file.read(5) != _PLAIN_MAGIC[1:6]
-    magic, skip = (_GZIP_MAGIC, 0) if packed else (_PLAIN_MAGIC, 1)
+    magic, skip, probe = (_GZIP_MAGIC, 0, _PROBE) if packed else (_PLAIN_MAGIC, 1, _HEAD_BYTES)
+    is_record = _is_packed_record if packed else _is_plain_record
     start = max(0, start - skip)
     while True:
         file.seek(start)
         data = file.read(_PIECE)
         is_last = len(data) < _PIECE
-        end = len(data) if is_last else len(data) - _PROBE
+        end = len(data) if is_last else len(data) - probe
         found = data.find(magic, 0, end)
         while found >= 0:
-            if not packed or _is_packed_record(data[found : found + _PROBE]):
+            if is_record(data[found : found + probe]):
                 return start + found + skip
             found = data.find(magic, found + 1, end)
         if is_last:
             return None
         start += end - len(magic) + 1
+
+
+def _is_plain_record(beginning: bytes) -> bool:
+    """Say whether these bytes, a line's end first, go on with the whole head of a record."""
+    return _HEAD.match(beginning, 1) is not None
 
 
 def _is_packed_record(beginning: bytes) -> bool:

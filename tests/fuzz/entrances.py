@@ -6,7 +6,6 @@ that it names; everything else that gets out is a fault.
 
 import codecs
 import contextlib
-import functools
 import gzip
 import io
 import tempfile
@@ -44,16 +43,19 @@ style="width: 3px" alt=" A red\nboat " title=t></picture><figcaption>A &amp; B</
 
 @dataclass(frozen=True)
 class Entrance:
-    """`seeds` are whole inputs, `tokens` pieces that matter to the reader, `enter` goes in."""
+    """`seeds` makes whole inputs, some of them of real bodies of the type `kind`, if given any.
 
-    seeds: Callable[[], list[bytes]]
+    `tokens` are pieces that matter to the reader, `enter` goes in.
+    """
+
+    kind: str
+    seeds: Callable[[list[bytes]], list[bytes]]
     tokens: tuple[bytes, ...]
     enter: Callable[[bytes], None]
 
 
-@functools.cache
-def _real(kind: str) -> list[bytes]:
-    """Return some bodies of real records of a type, small ones of every file."""
+def real_bodies(kind: str) -> list[bytes]:
+    """Return some bodies of real records of a type, small ones of every file; [] without data."""
     found: list[bytes] = []
     for file in sorted(SHARED.glob("*.warc.gz")):
         of_file: list[bytes] = []
@@ -66,8 +68,8 @@ def _real(kind: str) -> list[bytes]:
     return found
 
 
-def _pages() -> list[bytes]:
-    return [_PAGE.encode(), _PAGE.encode("utf-16"), *_real("text/html")]
+def _pages(real: list[bytes]) -> list[bytes]:
+    return [_PAGE.encode(), _PAGE.encode("utf-16"), *real]
 
 
 def _enter_html(data: bytes) -> None:
@@ -92,12 +94,12 @@ def _record(body: bytes, headers: str = "") -> bytes:
     return head.encode() + http + b"\r\n\r\n"
 
 
-def _warcs() -> list[bytes]:
+def _warcs(real: list[bytes]) -> list[bytes]:
     records = [
         _record(b"plain"),
         _record(b"4\r\nchun\r\n2\r\nks\r\n0\r\n\r\n", "Transfer-Encoding: chunked\r\n"),
         _record(gzip.compress(bytes(20 * MAX_BODY), 9, mtime=0), "Content-Encoding: gzip\r\n"),
-        *(_record(page) for page in _real("text/html")[:8]),
+        *(_record(page) for page in real[:8]),
     ]
     packed = [gzip.compress(record, mtime=0) for record in records]
     return [b"".join(records[:3]), b"".join(packed[:3]), b"".join(records), b"".join(packed)]
@@ -128,7 +130,7 @@ def _read_again(file: Path, record: WarcRecord) -> None:
         assert (again.url, again.body) == (record.url, record.body)
 
 
-def _images() -> list[bytes]:
+def _images(real: list[bytes]) -> list[bytes]:
     pixels = chance.generator("fuzz-image").integers(0, 256, (40, 60, 3)).astype(np.uint8)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -148,7 +150,7 @@ def _images() -> list[bytes]:
         sink = io.BytesIO()
         Image.fromarray(pixels).convert(mode).save(sink, form, **options)
         found.append(sink.getvalue())
-    return [*found, *_real("image/")]
+    return [*found, *real]
 
 
 def _enter_image(data: bytes) -> None:
@@ -187,7 +189,7 @@ def _unescaped(tokens: bytes) -> tuple[bytes, ...]:
 
 
 ENTRANCES = {
-    "html": Entrance(_pages, (*_HTML_TOKENS.split(), *_ODD_BYTES), _enter_html),
-    "warc": Entrance(_warcs, _unescaped(_WARC_TOKENS), _enter_warc),
-    "image": Entrance(_images, _unescaped(_IMAGE_TOKENS), _enter_image),
+    "html": Entrance("text/html", _pages, (*_HTML_TOKENS.split(), *_ODD_BYTES), _enter_html),
+    "warc": Entrance("text/html", _warcs, _unescaped(_WARC_TOKENS), _enter_warc),
+    "image": Entrance("image/", _images, _unescaped(_IMAGE_TOKENS), _enter_image),
 }

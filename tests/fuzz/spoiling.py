@@ -12,9 +12,8 @@ _LENGTHS = st.sampled_from((0, 1, 2, 4, 50, 5_000))
 _PLACES = st.integers(0, 2**20)
 
 
-def inputs(entrance: Entrance) -> st.SearchStrategy[bytes]:
-    """Return whole inputs of the entrance with up to eight damages each."""
-    seeds = entrance.seeds()
+def inputs(entrance: Entrance, seeds: list[bytes]) -> st.SearchStrategy[bytes]:
+    """Return inputs of the entrance: seeds with up to eight damages each."""
     pieces = st.one_of(st.sampled_from(entrance.tokens), st.binary(max_size=6))
     damage = st.tuples(_PLACES, _LENGTHS, pieces, _REPEATS)
     splice = st.tuples(_PLACES, st.integers(0, len(seeds) - 1))

@@ -11,7 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.crawl.page import WarcRecord
-from data_pipeline.crawl.warc import _PIECE, _PROBE, _next_record, read_at, read_warc
+from data_pipeline.crawl.warc import (
+    _PIECE,
+    _PROBE,
+    MAX_DAMAGES,
+    _next_record,
+    read_at,
+    read_warc,
+)
 
 
 def record(url: str, http: bytes, kind: str = "response", extra: str = "") -> bytes:
@@ -149,7 +156,7 @@ def test_damage_costs_one_record(tmp_path: Path, harm: str, which: int) -> None:
 def test_damage_in_a_plain_file_costs_its_records(tmp_path: Path) -> None:
     records = [bytearray(record(f"http://a.org/{n}", http(b"WARC/1.0 %d" % n))) for n in range(5)]
     records[1][:12] = b"NOTAWARC/9.9"
-    records[3] = records[3].replace(b"Content-Length: ", b"Content-Length: 9")
+    records[3] = records[3].replace(b"Content-Length: ", b"Content-Length: 9999")
     found = list(read_warc(write(tmp_path / "x.warc", records, packed=False)))
     assert [r.url[-1:] for r in found if r.error is None] == ["0", "2", "4"]
     assert {r.error for r in found if r.error} == {"torn"}
@@ -231,3 +238,25 @@ def test_many_false_beginnings_are_passed_over_in_one_reading() -> None:
         assert _next_record(file, 1) == place
         assert file.read_bytes <= place + len(good) + 5 * _PROBE
         assert _next_record(file, place + 1) is None
+
+
+def test_heads_without_an_end_are_passed_over(tmp_path: Path) -> None:
+    """Found by fuzzing: the reader went through the rest of the file for each of them."""
+    good = record("http://a.org/1", http(b"body"))
+    noise = b"WARC/1.0\r\nWARC-Type: response\r\n" * 20_000
+    file = _Counting(noise + good)
+    assert _next_record(file, 1) == len(noise)
+    assert file.read_bytes <= len(noise) + len(good) + 5
+    path = write(tmp_path / "heads.warc", [noise, good], packed=False)
+    assert [found.url for found in read_warc(path) if found.error is None] == ["http://a.org/1"]
+
+
+def test_a_file_with_too_much_damage_is_given_up(tmp_path: Path) -> None:
+    torn = record("http://a.org/1", http(b"body")).replace(
+        b"Content-Length: ", b"Content-Length: 9999"
+    )
+    path = write(tmp_path / "torn.warc", [torn] * (MAX_DAMAGES + 10), packed=False)
+    found = list(read_warc(path))
+    assert {of_file.error for of_file in found} == {"torn"}
+    assert len(found) == MAX_DAMAGES + 1
+    assert found[-1].offset + found[-1].length == path.stat().st_size
