@@ -1,13 +1,13 @@
 """Synthetic metadata through all steps that see the whole corpus: memory a worker, CPU, completion.
 
-    python bench/scale.py [--candidates N ...] [--bucket-pairs N] [--partition N] [--ray]
+    python bench/scale.py [--candidates N ...] [--bucket-pairs N] [--workers N] [--ray]
 
 For each count: candidates are drawn by partition (images under several addresses, texts that stand
 with many images, looks in families a few bits apart), then the steps of a build run as they are,
 from the routing by image to the pairs of the shards; only detection and agreement, which need
-pixels, are drawn too. One fresh process is driver and worker in one, unit after unit; with --ray,
-units run on Ray. Prints, for each step, units, CPU seconds and the peak memory so far, and what
-memory is at the largest count against the smallest. All chance is a function of the candidate.
+pixels, are drawn too. Units run in a pool of fresh processes, with --ray on Ray. Prints, for each
+step, units, CPU seconds and the peak memory of a worker so far, and what memory is at the largest
+count against the smallest. All chance is a function of the candidate.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import contextlib
 import hashlib
 import json
 import multiprocessing
+import os
 import tempfile
 import time
 from collections import Counter
@@ -41,6 +42,7 @@ from data_pipeline.steps.tables import (
 )
 from data_pipeline.units import Entry, Result, Unit, Work
 from trawl import chance, storage
+from trawl.errors import WorkError
 from trawl.events import EventLog, read_events
 
 ADDRESSES = 1.6  # candidates an image
@@ -134,20 +136,28 @@ def detect(work: Work) -> Result:
     return {"counts": {"images": count}}
 
 
-class HereScheduler(Scheduler):
-    """Does the units one after the other in this process."""
+class PoolScheduler(Scheduler):
+    """Does the units in the processes of a pool, without Ray."""
+
+    pool: concurrent.futures.ProcessPoolExecutor
 
     def _do(self, units: list[Unit]) -> Iterable[Entry]:
         driver = Driver.of_this_process()
-        for unit in units:
-            outcome = attempt(self.out, self.recipe, unit, PHASES[unit.phase], driver)
-            self._tell(unit, outcome)
-            self._stop_if_hopeless(unit, {"nature": "", "error": "", **outcome}, 0)
+        tasks = [
+            self.pool.submit(attempt, self.out, self.recipe, unit, PHASES[unit.phase], driver)
+            for unit in units
+        ]
+        by_name = {unit.name: unit for unit in units}
+        for task in concurrent.futures.as_completed(tasks):
+            outcome = task.result()
+            if "entry" not in outcome:
+                raise WorkError(outcome["error"])
+            self._tell(by_name[outcome["entry"].name], outcome)
             yield outcome["entry"]
 
 
 def simulate(
-    candidates: int, bucket_pairs: int, per_partition: int, on_ray: bool, out: str
+    candidates: int, bucket_pairs: int, per_partition: int, workers: int, out: str
 ) -> dict[str, Any]:
     """Run the steps over `candidates`; return counts, CPU seconds and memory by phase."""
     partitions = max(1, -(-candidates // per_partition))
@@ -161,13 +171,16 @@ def simulate(
     buckets = bucket_count(candidates, bucket_pairs)
     inputs = {"images": max(1, int(candidates / ADDRESSES)), "buckets": buckets}
     ends = np.linspace(0, candidates, partitions + 1).astype(int).tolist()
-    PHASES.update({name: f"bench.scale:{function}" for name, function in _DRAWN.items()})
+    PHASES.update({name: f"scale:{function}" for name, function in _DRAWN.items()})
     with contextlib.ExitStack() as stack:
         log = stack.enter_context(EventLog(storage.join(out, "events.jsonl")))
-        if on_ray:
+        if not workers:
             scheduler = Scheduler(out, recipe, stack.enter_context(cluster(recipe.compute)), log)
         else:
-            scheduler = HereScheduler(out, recipe, 1, log)
+            spawn = multiprocessing.get_context("spawn")
+            pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=spawn)
+            scheduler = PoolScheduler(out, recipe, workers, log)
+            scheduler.pool = stack.enter_context(pool)
         routes = [
             Unit("route", str(p), {"partition": p, "rows": ends[p + 1] - ends[p], **inputs})
             for p in range(partitions)
@@ -221,16 +234,15 @@ def main() -> None:
     parser.add_argument("--candidates", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--bucket-pairs", type=int, default=20_000)
     parser.add_argument("--partition", type=int, default=20_000, help="candidates in a partition")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()
-    spawn = multiprocessing.get_context("spawn")
     results = []
     for candidates in options.candidates:
         with tempfile.TemporaryDirectory() as out:
             started = time.monotonic()
-            asked = (candidates, options.bucket_pairs, options.partition, options.ray, out)
-            with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as process:
-                result = process.submit(simulate, *asked).result()
+            workers = 0 if options.ray else options.workers
+            result = simulate(candidates, options.bucket_pairs, options.partition, workers, out)
             result["seconds"] = time.monotonic() - started
         show(result)
         results.append(result)
