@@ -15,7 +15,7 @@ from pretrain.exit_codes import NodeError
 
 _PR_SET_PDEATHSIG = 1
 # A rank may write, evaluate or upload alone for this long while the others wait for it.
-_PATIENCE = datetime.timedelta(hours=2)
+PATIENCE = datetime.timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Ranks:
         """
         if self.size == 1:
             return self
-        group = distributed.new_group(backend="gloo", timeout=_PATIENCE)
+        group = distributed.new_group(backend="gloo", timeout=PATIENCE)
         return replace(self, group=group, device=torch.device("cpu"))
 
     @property
@@ -77,6 +77,12 @@ class Ranks:
         return values[0]
 
 
+def alone() -> Ranks:
+    """Return this process as the only rank, which joins nobody."""
+    kind = "cuda" if torch.cuda.is_available() else "cpu"
+    return Ranks(0, 0, 1, torch.device(kind))
+
+
 def die_with_parent() -> None:
     """Have the kernel kill this process when the torchrun that started it dies, however it dies.
 
@@ -111,7 +117,7 @@ def join() -> Ranks:
     store = distributed.HashStore() if size == 1 else None
     try:
         distributed.init_process_group(
-            backend, timeout=_PATIENCE, store=store, rank=rank, world_size=size
+            backend, timeout=PATIENCE, store=store, rank=rank, world_size=size
         )
     except (RuntimeError, ValueError) as error:
         raise NodeError(f"rank {rank} could not join the others: {error}") from error
