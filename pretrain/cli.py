@@ -53,12 +53,14 @@ def run(
 
     Exit codes: 0 done, 1 failure, 2 wrong request, 65 data, 71 machine, 75 preempted, 79 numerics.
     """
+    from pretrain import trackers
     from pretrain.recipe import PretrainRecipe, locate
     from trawl import recipe as recipes
 
     # Read here too, so that a wrong recipe is told before any rank is started.
     recipe = locate(recipe)
     read = recipes.load(recipe, PretrainRecipe, overrides or [])
+    trackers.check(read.watch)
     arguments = ["run", recipe, "--resume", resume]
     arguments += ["--stage", stage] if stage else []
     arguments += ["--work", str(work)] if work else []
@@ -132,6 +134,75 @@ def feed_check(
     if faults := verdict.faults():
         raise WorkError(f"{gpus} GPUs would wait for data: {'; '.join(faults)}")
     print(f"{gpus} GPUs are fed")
+
+
+@pretrain.command(epilog="Example: trawl pretrain plan oscar --gpus 8 --gpu H100 --price 2.5")
+def plan(
+    recipe: Annotated[str, typer.Argument(help="YAML file, or the name of a shipped recipe.")],
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs in all.")] = 8,
+    gpu: Annotated[str, typer.Option(help="Their name.")] = "H100",
+    mfu: Annotated[
+        float, typer.Option(min=0.01, max=1.0, help="Share of the peak that is reached.")
+    ] = 0.4,
+    price: Annotated[
+        float | None, typer.Option(min=0.0, help="Of one GPU for an hour; nothing: no cost.")
+    ] = None,
+    peak_tflops: Annotated[
+        float | None, typer.Option(min=0.0, help="Dense peak of one GPU, of an unknown name.")
+    ] = None,
+    gpu_memory: Annotated[
+        float | None, typer.Option(min=0.0, help="GB of one GPU, of an unknown name.")
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help="Plan this stage alone.")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Say what a pretraining will take: memory, arithmetic, data, days and cost; needs no GPU."""
+    from pretrain import plan as plans
+    from pretrain.recipe import PretrainRecipe, locate
+    from trawl import recipe as recipes
+
+    machines = plans.Machines(gpus, gpu, mfu, price, peak_tflops, gpu_memory)
+    read = recipes.load(locate(recipe), PretrainRecipe, overrides or [])
+    made = plans.plan(read, machines, stage)
+    for each in made:
+        print("\n".join(each.lines()))
+    if len(made) > 1:
+        cost = sum(each.cost or 0.0 for each in made)
+        total = plans.duration(sum(each.days for each in made))
+        print(f"all stages: {total}" + ("" if price is None else f", costs {cost:,.2f}"))
+
+
+@pretrain.command(epilog="Example: trawl pretrain compare runs/oscar runs/oscar-again")
+def compare(
+    one: Annotated[str, typer.Argument(help="A run: its checkpoint.uri.")],
+    other: Annotated[str, typer.Argument(help="Another run.")],
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, help="Relative difference of numbers that is none.")
+    ] = 0.0,
+) -> None:
+    """Find the first step at which two runs part, and in what; exit code 1 if they do."""
+    from pretrain.compare import compare as compare_runs
+
+    comparison = compare_runs(one, other, tolerance)
+    print("\n".join(comparison.lines()))
+    raise typer.Exit(0 if comparison.parting is None else 1)
+
+
+@pretrain.command(epilog="Example: trawl pretrain replay runs/oscar out-of-domain-00000120")
+def replay(
+    run_folder: Annotated[str, typer.Argument(help="The run: its checkpoint.uri.")],
+    step: Annotated[
+        str | None,
+        typer.Argument(help="A file of RUN/bad-steps or its name; nothing: the newest."),
+    ] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Local folder for runs in an object store.")
+    ] = None,
+) -> None:
+    """Compute a bad step's loss again from a checkpoint: is it the data, or was it the machine?"""
+    from pretrain.replay import replay as replay_step
+
+    print("\n".join(replay_step(run_folder, step, work).lines()))
 
 
 @evaluate.callback()

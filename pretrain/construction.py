@@ -72,7 +72,7 @@ def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ran
         corpora=corpora,
         order=order,
         maker=maker,
-        lengths=_lengths(stage, maker, order, config.longest_sample),
+        lengths=sample_lengths(stage, maker, order, config.longest_sample),
         parent=parent,
     )
 
@@ -104,7 +104,7 @@ def batches(
     )
 
 
-def _lengths(stage: StageRecipe, maker: Any, order: SampleOrder, longest: int) -> Lengths:
+def sample_lengths(stage: StageRecipe, maker: Any, order: SampleOrder, longest: int) -> Lengths:
     """Return the lengths of the samples of `stage`; the first ones are read where it matters."""
     if stage.batch.packing == "padded" or stage.batch.tokens_per_micro_batch is None:
         return Lengths(longest)

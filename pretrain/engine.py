@@ -1,6 +1,10 @@
 """DeepSpeed around a model: the one place that speaks with its engine."""
 
+import math
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,7 +33,7 @@ def start(
     model.to(ranks.device)
     if stage.precision == "bf16":
         model.to(torch.bfloat16)
-    _stretch_scalars(model)
+    stretch_scalars(model)
     if stage.activation_checkpointing:
         layer_options.recompute(model)
     if stage.compile:
@@ -45,7 +49,7 @@ def start(
     return engine
 
 
-def _stretch_scalars(model: nn.Module) -> None:
+def stretch_scalars(model: nn.Module) -> None:
     """Give parameters of no dimension one: DeepSpeed views each as bytes, which those cannot be."""
     for parameter in model.parameters():
         if parameter.ndim == 0:
@@ -67,18 +71,86 @@ def set_rate(engine: Any, rate: float) -> None:
         group["lr"] = rate * group.get("rate_scale", 1.0)
 
 
-def undivided_gradient_norm(engine: Any) -> float | None:
-    """Return the norm of the gradient before the step is taken, None where ZeRO divides it."""
-    if engine.zero_optimization_stage() > 0:
-        return None
-    gradients = [each.grad for each in engine.module.parameters() if each.grad is not None]
-    return float(torch.nn.utils.get_total_norm(gradients))
+@dataclass(frozen=True)
+class GradientNorm:
+    """The global norm of the gradient, known before the optimizer takes its step."""
+
+    value: float | None
+    """NaN where it is not finite, None where this optimizer of DeepSpeed tells none before."""
+    parts: Any = None
+    """What DeepSpeed's step would compute it from once more."""
 
 
-def divided_gradient_norm(engine: Any) -> float | None:
-    """Return the global norm of the last step's gradient before clipping, as ZeRO computed it."""
-    norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
+UNKNOWN_NORM = GradientNorm(None)
+
+# The method of each ZeRO stage's optimizer that computes the norm, once in a step.
+_NORM_METHODS = {1: "scaled_global_norm", 2: "scaled_global_norm", 3: "_get_norm_groups"}
+
+
+def _norm_method(engine: Any) -> str | None:
+    name = _NORM_METHODS.get(engine.zero_optimization_stage())
+    return name if name and hasattr(engine.optimizer, name) else None
+
+
+def gradient_norm(engine: Any) -> GradientNorm:
+    """Return the norm of the gradient that the next step would take, before clipping.
+
+    A collective: every rank calls it, after the last backward of the step.
+    """
+    if engine.zero_optimization_stage() == 0:
+        gradients = [each.grad for each in engine.module.parameters() if each.grad is not None]
+        return GradientNorm(_finite_or_nan(float(torch.nn.utils.get_total_norm(gradients))))
+    name = _norm_method(engine)
+    if name is None:
+        return UNKNOWN_NORM
+    from deepspeed.runtime.utils import combine_grad_norm_groups
+
+    parts = getattr(engine.optimizer, name)()
+    # A group whose norm is not finite makes this infinite.
+    whole = combine_grad_norm_groups(parts if isinstance(parts, list) else [parts])
+    return GradientNorm(_finite_or_nan(float(whole)), parts)
+
+
+def _finite_or_nan(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+def take_step(engine: Any, norm: GradientNorm) -> float | None:
+    """Let the optimizer take its step; return the norm of the gradient as DeepSpeed tells it."""
+    name = _norm_method(engine)
+    with _replaced(engine.optimizer, name, lambda: norm.parts) if name else nullcontext():
+        engine.step()
+    if engine.zero_optimization_stage() == 0:
+        return norm.value
+    told = engine.get_global_grad_norm()
+    return None if told is None else float(told)
+
+
+def discard_step(engine: Any) -> None:
+    """Let the step pass without an update: parameters and moments stay, gradients are dropped.
+
+    ZeRO's own way out of an overflow is taken, by telling it that the norm is not finite. Stage 0
+    has none, so there the optimizer is kept from its step.
+    """
+    name = _norm_method(engine)
+    if name is None:
+        with _replaced(engine.optimizer, "step", lambda *_, **__: None):
+            engine.step()
+        return
+    broken = torch.tensor(-1.0, device=engine.device)
+    answer = [broken] if name == _NORM_METHODS[3] else broken
+    with _replaced(engine.optimizer, name, lambda: answer):
+        engine.step()
+
+
+@contextmanager
+def _replaced(owner: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """Put `method` in the place of the method `name` of the object `owner` for a while."""
+    setattr(owner, name, method)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
 
 
 def be_deterministic() -> None:

@@ -1,70 +1,110 @@
-"""What a run says about itself: metrics.jsonl, TensorBoard, and the way back on a resume."""
+"""What a run says about itself: metrics.jsonl, its curves, and the way back on a resume."""
 
 import json
+import logging
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pretrain.trackers import Tracker
+
+_LOG = logging.getLogger("pretrain")
+_CURVES = (
+    "loss",
+    "lr",
+    "grad_norm",
+    "samples_per_second",
+    "tokens_per_second",
+    "mfu",
+    "memory",
+    "data_wait",
+    "slowest_seconds",
+    "median_seconds",
+)
+
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """One line of metrics.jsonl. Up to `grad_norm`, all is the same on every repetition."""
+    """One line of metrics.jsonl. Up to `held_out`, all is the same on every repetition."""
 
     stage: str
     step: int
     """Steps of the stage that are done, this one included."""
     samples: int
     """Samples of the stage that are used up."""
-    loss: float
-    losses: dict[str, float]
+    loss: float | None
+    """None where it is not finite, or was not computed."""
+    losses: dict[str, float | None]
     """Loss by objective, before weighting."""
     lr: float
     grad_norm: float | None
+    skipped: str | None
+    """Why the step did not change the model; None: it did."""
+    batch: str | None
+    """Hash of the step's samples, the same however the ranks divide them."""
+    parameters: str | None
+    """Checksum of all parameters after the step, every `watch.checksum_steps`."""
+    held_out: dict[str, float] | None
+    """Losses on the held-out corpus after the step, every `watch.evaluate_steps`."""
     seconds: float
     samples_per_second: float
+    tokens_per_second: float
+    """Tokens and regions without padding, of all ranks."""
+    mfu: float | None
+    """Share of the devices' dense peak; None where that is not known (see pretrain.flops)."""
+    memory: int
+    """Most bytes used so far on rank 0: of the GPU, without one of the process."""
     data_wait: float
     """Share of the step's time in which rank 0 waited for data."""
+    slowest_rank: int
+    slowest_seconds: float
+    """Time of its forward passes; of all ranks these alone hold no waiting for another."""
+    median_seconds: float
     replaced: int = 0
     """Samples of the step that stood for those of bad shards."""
     storage_retries: int = 0
     """Requests to object stores that had to be made again, by all ranks since they began."""
 
 
+def scalars(metrics: StepMetrics) -> dict[str, float]:
+    """Return what is drawn as curves of one step, by name."""
+    values = {name: getattr(metrics, name) for name in _CURVES}
+    values |= {f"losses/{name}": value for name, value in metrics.losses.items()}
+    values |= {f"held_out/{name}": value for name, value in (metrics.held_out or {}).items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
 class MetricsLog:
-    """Writes the metrics of one stage from step `start` on; rank 0 alone has one."""
+    """Writes the metrics of one stage; rank 0 alone has one."""
 
-    def __init__(self, run: Path, stage: str, start: int) -> None:
-        # TensorBoard's writer takes a second to import.
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(self, run: Path, trackers: Sequence[Tracker]) -> None:
         self._file = (run / "metrics.jsonl").open("a", encoding="utf-8")
-        # A folder for each stage: what is purged on a resume is purged in the whole folder.
-        self._board = SummaryWriter(
-            str(run / "tensorboard" / stage), purge_step=start + 1, flush_secs=30
-        )
+        self._trackers = trackers
 
     def write(self, metrics: StepMetrics) -> None:
         """Append one step; a line is one write, so a kill tears none."""
         self._file.write(json.dumps(asdict(metrics)) + "\n")
         self._file.flush()
-        values = {"loss": metrics.loss, "lr": metrics.lr, "data_wait": metrics.data_wait}
-        values |= {"samples_per_second": metrics.samples_per_second}
-        values |= {f"losses/{name}": value for name, value in metrics.losses.items()}
-        if metrics.grad_norm is not None:
-            values["grad_norm"] = metrics.grad_norm
-        for name, value in values.items():
-            self._board.add_scalar(name, value, metrics.step)
+        for tracker in self._trackers:
+            try:
+                tracker.write(scalars(metrics), metrics.step)
+            except Exception as error:
+                # A server of curves that is away must not end a training.
+                _LOG.warning("step %d is not drawn: %s", metrics.step, error)
 
     def sync(self) -> None:
         """Force what is written to the disk, before a checkpoint that counts on it."""
         os.fsync(self._file.fileno())
-        self._board.flush()
+        for tracker in self._trackers:
+            tracker.sync()
 
     def close(self) -> None:
         """Close the files."""
         self._file.close()
-        self._board.close()
+        for tracker in self._trackers:
+            tracker.close()
 
 
 def read(path: Path) -> list[dict[str, Any]]:

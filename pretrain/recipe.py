@@ -7,6 +7,8 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from data_pipeline.corpus.reading import DEFAULT_BYTES, Reading
+from pretrain.guard_recipe import GuardRecipe
+from pretrain.watch_recipe import WatchRecipe
 from trawl.recipe import Recipe, find
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -292,6 +294,10 @@ class PretrainRecipe(Recipe):
     """How the corpora are read."""
     checkpoint: CheckpointRecipe
     """Where the run lies and how often it saves."""
+    guards: GuardRecipe = GuardRecipe()
+    """What is done about steps that are not finite or a spike, and about ranks that hang."""
+    watch: WatchRecipe = WatchRecipe()
+    """How the run is watched."""
     publish: PublishRecipe = PublishRecipe()
     """Where finished stages are copied to."""
     evaluation: EvaluationRecipe = EvaluationRecipe()

@@ -124,10 +124,12 @@ def _parity(folder: Path, device: torch.device) -> dict[str, Any]:
 def _training(run: RunFolder, stage: StageRecipe) -> dict[str, Any]:
     """Return the last step's metrics that every repetition of the run gives alike."""
     lines = [line for line in metrics.read(run.metrics) if line["stage"] == stage.name]
-    if not lines:
+    skipped = [line["step"] for line in lines if line.get("skipped") is not None]
+    taken = [line for line in lines if line.get("skipped") is None]
+    if not taken:
         return {}
-    last = lines[-1]
-    return {name: last[name] for name in ("step", "samples", "loss", "losses")}
+    last = {name: taken[-1][name] for name in ("step", "samples", "loss", "losses")}
+    return {**last, "skipped_steps": skipped} if skipped else last
 
 
 def _retrieval(

@@ -1,5 +1,6 @@
 """The report of a run: loss curves of each stage and what the release's evaluation says."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +38,10 @@ def _curves(name: str, stage: str, lines: list[dict[str, Any]]) -> Section:
     title = f"Training, stage {stage}"
     if not own:
         return Section(title, "<p>Not begun.</p>")
-    losses = {"all": [(line["step"], line["loss"]) for line in own]}
+    known = [line for line in own if line["loss"] is not None] or [{**own[0], "loss": math.nan}]
+    losses = {"all": [(line["step"], line["loss"]) for line in known]}
     for objective in own[0]["losses"]:
-        losses[objective] = [(line["step"], line["losses"][objective]) for line in own]
+        losses[objective] = [(line["step"], line["losses"][objective]) for line in known]
     rate = {"learning rate": [(line["step"], line["lr"]) for line in own]}
     norm = {"gradient": [(line["step"], line["grad_norm"] or 0.0) for line in own]}
     seconds = sum(line["seconds"] for line in own)
@@ -47,8 +49,10 @@ def _curves(name: str, stage: str, lines: list[dict[str, Any]]) -> Section:
     lead = (
         f"{name}: {own[-1]['step']:,} steps, {own[-1]['samples']:,} samples in {seconds:,.0f} s, "
         f"{waited / max(seconds, 1e-9):.1%} of it spent waiting for data. "
-        f"Loss {own[0]['loss']:.3f} at first, {own[-1]['loss']:.3f} at last."
+        f"Loss {known[0]['loss']:.3f} at first, {known[-1]['loss']:.3f} at last."
     )
+    if skipped := sum(line.get("skipped") is not None for line in own):
+        lead += f" {skipped:,} steps were skipped by the guards."
     charts = (
         line_chart(losses, "step", "loss")
         + line_chart(rate, "step", "learning rate")

@@ -3,30 +3,45 @@
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pretrain import construction, engine, metrics, objectives, presets, release
+from pretrain import (
+    bad_steps,
+    construction,
+    engine,
+    flops,
+    metrics,
+    objectives,
+    presets,
+    release,
+    trackers,
+)
 from pretrain.batch_size import micro_batch_size
 from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.save import Saver, Written
 from pretrain.exit_codes import ExitCode, PreemptionError
 from pretrain.feeding import Feed, Feeding
+from pretrain.guards import RollbackError
+from pretrain.held_out import held_out
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.obedience import ObedientFeed
 from pretrain.ranks import Ranks, join, leave
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
 from pretrain.run_log import open_log
+from pretrain.step_record import recorded
+from pretrain.step_watch import StepWatch
 from pretrain.stopping import Budget, StopSignal
-from pretrain.trainer import Trainer
-from trawl import progress, storage
+from pretrain.trainer import BadStep, Trainer
+from pretrain.watch_run import watching
+from pretrain.watchdog import Watchdog
 from trawl import recipe as recipes
+from trawl import storage
 from trawl.errors import RequestError, TrawlError
 from trawl.events import EventLog
 
@@ -57,6 +72,7 @@ class Run:
     line: Ranks
     """The same ranks, as they agree before each step."""
     stop: StopSignal
+    watchdog: Watchdog
 
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event, on rank 0."""
@@ -73,11 +89,19 @@ def run(options: Options) -> None:
     """
     recipe = recipes.load(options.recipe, PretrainRecipe, options.overrides)
     wanted = _wanted(recipe, options)
+    trackers.check(recipe.watch)
     folder = RunFolder(recipe.checkpoint.uri, options.work)
     stop = StopSignal(partial(_leave_at_once, folder), recipe.checkpoint.grace_seconds)
     engine.be_deterministic()
     ranks = join()
-    this = Run(recipe, options, folder, ranks, ranks.apart(), ranks.apart(), stop)
+    with watching(folder, ranks, recipe.guards.silent_seconds) as watchdog:
+        this = Run(recipe, options, folder, ranks, ranks.apart(), ranks.apart(), stop, watchdog)
+        _run(this, wanted)
+
+
+def _run(run: Run, wanted: list[StageRecipe]) -> None:
+    """Run the stages `wanted` in a folder that is this run's alone meanwhile."""
+    folder, ranks, stop = run.folder, run.ranks, run.stop
     lock = folder.lock() if ranks.first else -1
     try:
         if ranks.first:
@@ -87,9 +111,9 @@ def run(options: Options) -> None:
             folder.discard_leftovers()
         ranks.barrier()
         open_log(folder.logs(ranks.rank))
-        _go(this, wanted)
+        _go(run, wanted)
     except TrawlError as error:
-        this.event("run-stopped", code=int(error.exit_code), message=str(error))
+        run.event("run-stopped", code=int(error.exit_code), message=str(error))
         raise
     except Exception as error:
         if not stop.came:
@@ -180,8 +204,27 @@ def _stage(run: Run, stage: StageRecipe) -> None:
 
 
 def _train_and_publish(run: Run, stage: StageRecipe) -> None:
+    """Train `stage`, again from its last checkpoint whenever the guard wants that."""
+    while True:
+        try:
+            _train_once(run, stage)
+        except RollbackError as back:
+            fields = {"stage": stage.name, "first": back.first, "last": back.last}
+            run.event(bad_steps.ROLLED_BACK, **fields)
+            _say(run, f"stage {stage.name} goes back past steps {back.first} to {back.last}")
+            # The next attempt is made of this event, wherever it takes place.
+            if run.ranks.first:
+                run.folder.push_small_files()
+            run.ranks.barrier()
+        else:
+            return
+
+
+def _train_once(run: Run, stage: StageRecipe) -> None:
     parts = construction.build(run.recipe, stage, run.folder, run.ranks)
     micro_batch = micro_batch_size(stage, run.ranks.size, parts.lengths)
+    # Before DeepSpeed has the model, since it may divide the weights.
+    meter = flops.meter(parts.model, stage, run.recipe.watch.peak_tflops, run.ranks)
     checkpoint = _asked_for(run, stage) or _newest(run, stage)
     wrapped, start = _start(run, stage, parts, micro_batch, checkpoint)
     facts = lineage.facts(run.recipe, stage)
@@ -194,6 +237,7 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
         Feeding.of(run.recipe.feeding, stage, parts.corpora, run.ranks.device),
         stage.batch.balance,
     )
+    reporter = bad_steps.Reporter(run.folder, stage.name, run.ranks, parts.corpora, feed)
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
     budget = Budget(run.stop.usable_seconds, partial(_say, run))
 
@@ -204,7 +248,7 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
         budget.saved(made.seconds)
 
     saver = Saver(run.folder, stage.name, run.behind, run.recipe.checkpoint, facts, written)
-    with _recorded(run, stage, start) as record, saver:
+    with recorded(run.recipe, stage, run.folder, run.ranks, start) as record, saver:
 
         def save(step: int) -> None:
             record.sync()
@@ -220,6 +264,22 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
             for shard, fault in feed.new_faults():
                 run.event("shard-passed-over", shard=shard, fault=fault)
 
+        def bad(step: BadStep) -> None:
+            run.event(bad_steps.BAD_STEP, **reporter.write(step))
+
+        watch = StepWatch(
+            stage=stage,
+            ranks=run.ranks,
+            engine=wrapped,
+            feed=feed,
+            meter=meter,
+            checksum_steps=run.recipe.watch.checksum_steps,
+            held_out=held_out(run.recipe, stage, parts, wrapped, micro_batch, run.ranks),
+            beat=run.watchdog.beat,
+            record=note,
+            bad=bad,
+            event=run.event,
+        )
         trainer = Trainer(
             seed=run.recipe.seed,
             stage=stage,
@@ -228,11 +288,17 @@ def _train_and_publish(run: Run, stage: StageRecipe) -> None:
             compute_losses=objectives.compute,
             ranks=run.ranks,
             stop=run.stop,
-            record=note,
+            guard=bad_steps.guard_of(run.folder, run.recipe.guards, stage.name, run.ranks),
+            watch=watch,
             save=save,
             every_steps=run.recipe.checkpoint.every_steps,
         )
-        trainer.train(start)
+        try:
+            with run.watchdog.expecting(run.recipe.guards.hang_seconds):
+                trainer.train(start)
+        except RollbackError:
+            wrapped.destroy()
+            raise
     run.stop.training = False
     content = release.make(run.recipe, stage, run.folder, run.ranks, wrapped, parts, facts)
     run.event("stage-published", stage=stage.name, manifest_sha256=content["sha256"])
@@ -311,36 +377,3 @@ def _cut_metrics(run: Run, stage: StageRecipe, step: int) -> None:
         else:
             metrics.rewrite(path, kept)
     run.ranks.barrier()
-
-
-class _Record:
-    """Metrics and progress of one stage on rank 0, nothing on the others."""
-
-    def __init__(self, log: metrics.MetricsLog | None, leg: progress.Leg | None) -> None:
-        self._log, self._leg = log, leg
-
-    def write(self, step: metrics.StepMetrics) -> None:
-        """Take in one step."""
-        if self._log and self._leg:
-            self._log.write(step)
-            self._leg.note(f"loss {step.loss:.4f}")
-            self._leg.advance()
-
-    def sync(self) -> None:
-        """Force the metrics to the disk."""
-        if self._log:
-            self._log.sync()
-
-
-@contextmanager
-def _recorded(run: Run, stage: StageRecipe, start: int) -> Iterator[_Record]:
-    if not run.ranks.first:
-        yield _Record(None, None)
-        return
-    with progress.leg(f"stage {stage.name}", stage.steps) as leg:
-        leg.advance(start)
-        log = metrics.MetricsLog(run.folder.local, stage.name, start)
-        try:
-            yield _Record(log, leg)
-        finally:
-            log.close()

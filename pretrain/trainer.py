@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 
@@ -12,7 +12,8 @@ from pretrain import engine as deepspeed_engine
 from pretrain.batches.stored import placed
 from pretrain.exit_codes import NumericsError, PreemptionError
 from pretrain.feeding import Batch, Portion
-from pretrain.metrics import StepMetrics
+from pretrain.guards import PASSED, Guard
+from pretrain.measured import Measured
 from pretrain.obedience import Source
 from pretrain.ranks import Ranks
 from pretrain.recipe import StageRecipe
@@ -23,42 +24,34 @@ from trawl import chance
 Losses = Callable[[Any, Batch, dict[str, float]], tuple[torch.Tensor, dict[str, torch.Tensor]]]
 
 
-@dataclass
-class Measured:
-    """What one rank measured in the passes of one step, and then what all of them did."""
+@dataclass(frozen=True)
+class BadStep:
+    """A step that must not change the model, as every rank learns of it."""
 
-    names: list[str]
-    passes: list[torch.Tensor] = field(default_factory=list)
-    """Of each pass the loss and its parts, on the device: read once a step, not once a pass."""
-    positions: list[int] = field(default_factory=list)
-    """Of each pass the position of its first sample."""
-    bad: list[int] = field(default_factory=list)
-    """Positions of this rank's passes whose loss is not finite."""
-    any_bad: bool = False
-    stop: bool = False
-    grad_norm: float | None = None
-    loss: float = 0.0
-    losses: list[float] = field(default_factory=list)
+    step: int
+    """Its number, from 1."""
+    problem: str
+    measured: Measured
+    again: str
+    """What came of it when it was computed a second time: "reproducible" or "transient"."""
 
-    def add(self, loss: torch.Tensor, losses: dict[str, torch.Tensor], position: int) -> None:
-        """Take in one pass."""
-        values = [loss.detach(), *(losses[name] for name in self.names)]
-        self.passes.append(torch.stack([value.double() for value in values]))
-        self.positions.append(position)
 
-    def agree(self, ranks: Ranks, stop: bool) -> None:
-        """Fill in the means over all ranks and their common verdicts."""
-        rows = torch.stack(self.passes).tolist()
-        self.bad = [
-            position
-            for position, row in zip(self.positions, rows, strict=True)
-            if not all(map(math.isfinite, row))
-        ]
-        # A NaN would hide the other figures from all ranks.
-        sums = [sum(filter(math.isfinite, column)) for column in zip(*rows, strict=True)]
-        passes, bad, stops, *sums = ranks.total([len(rows), len(self.bad), stop, *sums])
-        self.any_bad, self.stop = bad > 0, stops > 0
-        self.loss, *self.losses = (value / passes for value in sums)
+class Watch(Protocol):
+    """Who is told of what the training does, on every rank."""
+
+    def beat(self, doing: str, /) -> None:
+        """Hear what comes next, as a sign that the training gets on."""
+
+    def ids(self, step: int, number: int) -> int:
+        """Return the sum of the hashes of the samples of micro-batch `number` of `step`."""
+
+    def bad(self, bad: BadStep, /) -> None:
+        """Hear of a bad step; return when it is written down."""
+
+    def step(
+        self, portion: Portion, measured: Measured, skipped: str | None, rate: float, seconds: float
+    ) -> None:
+        """Hear of a step that is done, and why it was skipped if it was."""
 
 
 @dataclass
@@ -72,8 +65,8 @@ class Trainer:
     compute_losses: Losses
     ranks: Ranks
     stop: StopSignal
-    record: Callable[[StepMetrics], None]
-    """Called on every rank after each step."""
+    guard: Guard
+    watch: Watch
     save: Callable[[int], None]
     """Called on every rank with the count of steps done; the checkpoint is written behind."""
     every_steps: int
@@ -81,44 +74,108 @@ class Trainer:
     def train(self, start: int) -> None:
         """Train from step `start` to the end of the stage; the last step makes a checkpoint.
 
-        Raises PreemptionError after a signal (and a checkpoint), NumericsError on a loss or
-        gradient that is not finite on any rank, DataError on a sample that cannot be read.
+        Raises PreemptionError after a signal (and a checkpoint), RollbackError or NumericsError
+        when too many steps are bad, DataError on a sample that cannot be read.
         """
         self.engine.train()
         began = time.monotonic()
         for portion in self.feed.portions(start, self.stage.steps):
-            measured = self._step(portion)
             done = portion.step + 1
-            self.record(self._metrics(portion, measured, time.monotonic() - began))
-            if measured.stop or done == self.stage.steps or done % self.every_steps == 0:
+            self.watch.beat(f"computing step {done}")
+            measured, skipped = self._guarded(portion)
+            seconds = time.monotonic() - began
+            self.watch.step(portion, measured, skipped, self._rate(portion.step), seconds)
+            last = done == self.stage.steps
+            if last and skipped is not None:
+                self._prove(self.guard.last_good)
+            # After a bad step the model may be bad too, and what is as good was saved before.
+            if last or (skipped is None and (measured.stop or done % self.every_steps == 0)):
+                self.watch.beat(f"saving step {done}")
                 self.save(done)
-            if measured.stop and done < self.stage.steps:
-                raise PreemptionError(f"stage {self.stage.name}: told to stop, saved step {done}")
+            if measured.stop and not last:
+                kept = "saved step" if skipped is None else "without saving the bad step"
+                raise PreemptionError(f"stage {self.stage.name}: told to stop, {kept} {done}")
             began = time.monotonic()
+            self.watch.beat(f"waiting for the data of step {done + 1}")
 
-    def _step(self, portion: Portion) -> Measured:
-        """Pass the micro-batches through the model, agree with the other ranks, take the step."""
+    def _guarded(self, portion: Portion) -> tuple[Measured, str | None]:
+        """Take the step unless it is bad; return what was measured, and why it was skipped."""
+        step = portion.step + 1
+        if self.guard.left_out(step):
+            idle = Measured(list(self.stage.objectives))
+            idle.stop = self.ranks.total([self.stop.came])[0] > 0
+            return idle, PASSED
+        measured, problem = self._attempt(portion)
+        if problem is not None:
+            # Arithmetic is the same each time: where this is not, the machine was at fault.
+            deepspeed_engine.discard_step(self.engine)
+            again, still = self._attempt(portion)
+            outcome = "transient" if still is None else "reproducible"
+            self.watch.bad(BadStep(step, problem, measured, outcome))
+            measured, problem = again, still
+        if problem is not None:
+            deepspeed_engine.discard_step(self.engine)
+            self.guard.skip(step, problem)
+        else:
+            measured.grad_norm = deepspeed_engine.take_step(self.engine, measured.norm)
+            self._refuse_late(step, measured.grad_norm)
+            self.guard.accept(step, measured.loss, measured.grad_norm)
+        return measured, problem
+
+    def _refuse_late(self, step: int, grad_norm: float | None) -> None:
+        """Raise NumericsError where DeepSpeed tells only after the step that it was bad."""
+        if grad_norm is not None and not math.isfinite(grad_norm):
+            raise NumericsError(
+                f"stage {self.stage.name}, step {step}: the gradient is not finite, which this "
+                "preset tells only after the step; take zero1 to zero3 without grad_accum_dtype"
+            )
+
+    def _attempt(self, portion: Portion) -> tuple[Measured, str | None]:
+        """Compute the gradient of a step and agree with the other ranks on it; no update yet."""
         deepspeed_engine.set_rate(self.engine, self._rate(portion.step))
         measured = Measured(list(self.stage.objectives))
         for index, (number, batch) in enumerate(portion.passes):
-            # Dropout is keyed by the place in the data, so no resume and no other count of ranks
-            # changes it.
-            torch.manual_seed(
-                chance.seed_of(self.seed, "dropout", self.stage.name, portion.step, number)
-            )
-            read = placed(batch, self.ranks.device)
-            outputs = self.engine(**read)
-            loss, losses = self.compute_losses(outputs, read, self.stage.objectives)
+            with measured.forward(self.ranks.device):
+                loss, losses = self._losses(portion.step, number, batch)
             self.engine.backward(loss)
-            measured.add(loss, losses, self.feed.first(portion.step, number))
-            if index == len(portion.passes) - 1:
-                measured.agree(self.ranks, self.stop.came)
-                self._check(portion.step, measured)
-                measured.grad_norm = deepspeed_engine.undivided_gradient_norm(self.engine)
-            self.engine.step()
-        if measured.grad_norm is None:
-            measured.grad_norm = deepspeed_engine.divided_gradient_norm(self.engine)
-        return measured
+            measured.add(loss, losses, number)
+            measured.count(batch)
+            measured.ids += self.watch.ids(portion.step, number)
+            self.watch.beat(f"computing step {portion.step + 1}")
+            if index < len(portion.passes) - 1:
+                self.engine.step()
+        measured.norm = deepspeed_engine.gradient_norm(self.engine)
+        measured.agree(self.ranks, self.stop.came)
+        return measured, self.guard.problem(measured.finite, measured.loss, measured.grad_norm)
+
+    def _losses(
+        self, step: int, number: int, batch: Batch
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return the loss of micro-batch `number` of `step`, and its parts."""
+        # Dropout is keyed by the place in the data, so no resume and no other count of ranks
+        # changes it.
+        torch.manual_seed(chance.seed_of(self.seed, "dropout", self.stage.name, step, number))
+        read = placed(batch, self.ranks.device)
+        return self.compute_losses(self.engine(**read), read, self.stage.objectives)
+
+    def _prove(self, step: int) -> None:
+        """Raise NumericsError if the loss of `step`, the last that changed the model, is no more.
+
+        For a stage that ends in bad steps: nothing else would show that the model is not broken.
+        """
+        if step == 0:
+            return
+        measured = Measured(list(self.stage.objectives))
+        with torch.no_grad():
+            for portion in self.feed.portions(step - 1, step):
+                for number, batch in portion.passes:
+                    measured.add(*self._losses(portion.step, number, batch), number)
+        measured.agree(self.ranks, self.stop.came)
+        if not measured.finite:
+            raise NumericsError(
+                f"stage {self.stage.name} ends in bad steps, and the model is broken: the loss of "
+                f"step {step}, which was the last good one, is not finite; lower the learning rate"
+            )
 
     def _rate(self, step: int) -> float:
         """Return the learning rate of `step`, before the scales of single parameters."""
@@ -131,37 +188,4 @@ class Trainer:
             settings.decay,
             settings.milestones,
             settings.gamma,
-        )
-
-    def _check(self, step: int, measured: Measured) -> None:
-        """Stop all ranks together when one has a loss that is not finite, before the step."""
-        if not measured.any_bad:
-            return
-        bad = sorted(position for part in self.ranks.gather(measured.bad) for position in part)
-        raise NumericsError(
-            f"stage {self.stage.name}, step {step + 1}: the loss is not finite in the "
-            f"micro-batches that begin at positions {', '.join(map(str, bad))} of the stage's data"
-        )
-
-    def _metrics(self, portion: Portion, measured: Measured, seconds: float) -> StepMetrics:
-        """Return the step's metrics; NumericsError if its gradient was not finite."""
-        norm = measured.grad_norm
-        samples = self.stage.batch.samples
-        if norm is not None and not math.isfinite(norm):
-            first = portion.step * samples
-            raise NumericsError(
-                f"stage {self.stage.name}, step {portion.step + 1}: the gradient of the samples at "
-                f"positions {first} to {first + samples - 1} is not finite"
-            )
-        return StepMetrics(
-            stage=self.stage.name,
-            step=portion.step + 1,
-            samples=(portion.step + 1) * samples,
-            loss=measured.loss,
-            losses=dict(zip(measured.names, measured.losses, strict=True)),
-            lr=self._rate(portion.step),
-            grad_norm=norm,
-            seconds=round(seconds, 4),
-            samples_per_second=round(samples / seconds, 2),
-            data_wait=round(portion.waited / seconds, 4),
         )

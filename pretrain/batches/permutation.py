@@ -11,7 +11,7 @@ _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 Numbers = npt.NDArray[np.uint64]
 
 
-def _scramble(numbers: Numbers, key: np.uint64) -> Numbers:
+def scramble(numbers: Numbers, key: np.uint64) -> Numbers:
     """Mix 64-bit numbers with `key` (the finaliser of SplitMix64; Steele et al., 2014)."""
     mixed = (numbers + key) * _MULTIPLIER
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -33,7 +33,7 @@ def permuted(numbers: npt.NDArray[np.int64], size: int, key: int) -> npt.NDArray
     while len(walking):
         left, right = result[walking] >> half, result[walking] & low
         for round_key in keys:
-            left, right = right, left ^ (_scramble(right, round_key) & low)
+            left, right = right, left ^ (scramble(right, round_key) & low)
         result[walking] = (left << half) | right
         walking = walking[result[walking] >= np.uint64(size)]
     return result.astype(np.int64)

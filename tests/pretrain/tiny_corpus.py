@@ -36,6 +36,8 @@ class Extras:
     tags: bool = True
     captions: bool = True
     regions: bool = True
+    broken: int = -1
+    """Number of the one sample that has a feature which is not a number; -1: none."""
 
 
 def _regions(draws: np.random.Generator, name: str, number: int, extras: Extras) -> Regions:
@@ -46,6 +48,8 @@ def _regions(draws: np.random.Generator, name: str, number: int, extras: Extras)
     features[np.arange(count), kinds] += 1
     features[np.arange(count), len(KINDS) + colours] += 1
     corners = np.sort(draws.uniform(0, SIDE, (count, 2, 2)), axis=1)
+    if number == extras.broken:
+        features[0, 0] = np.nan
     others = chance.generator("tiny-corpus", name, number, "extras")
     sure = others.uniform(0.05, 1, (2, count)) if extras.unsure else np.ones((2, count))
     probabilities = None
