@@ -69,6 +69,8 @@ class ObedientFeed:
                     raise PreemptionError(f"stage {self._stage}: told to stop, saved step {step}")
                 assert portion is not None
                 yield portion
+            # Past its last portion it puts away what it works with.
+            thread.submit(next, source, None).result()
         finally:
             # A read that hangs is not waited for.
             thread.shutdown(wait=False)

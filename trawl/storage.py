@@ -238,9 +238,13 @@ def list_files(uri: str | Path) -> list[str]:
     system, name = _remote(uri)
     scheme = str(uri).split("://", 1)[0]
     try:
-        return sorted(f"{scheme}://{found}" for found in system.find(name))
+        found_files = system.find(name, detail=True)
     except FileNotFoundError:
         return []
+    # A folder that fills while it is listed may be listed itself.
+    return sorted(
+        f"{scheme}://{found}" for found, info in found_files.items() if info["type"] == "file"
+    )
 
 
 def remove(uri: str | Path) -> None:
