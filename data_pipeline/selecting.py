@@ -30,6 +30,7 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
     "text_filter": ("sentences", *_LATE),
     "regions": ("detect", "score"),
     "score": ("score",),
+    "score.model": ("sentences", *_LATE),  # `text` judges texts where they are cleaned
     "aggregate": (),
     "shards": (),
     "name": (),

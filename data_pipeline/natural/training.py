@@ -83,9 +83,10 @@ def train(sources: Sources, out: Path, seed: int = 0, steps: int = STEPS) -> str
     examples = measured(sources.pictures(seed))
     model = fit(examples, sources.told(), seed, steps)
     storage.write_bytes(str(out), model.to_bytes())
+    most = min(100, sources.made)
     figures = [
         f"{out}: {len(examples.rows)} examples, {examples.natural.mean():.0%} natural",
-        f"made pictures held out: {_figures(model, made(_HELD_OUT_SEED + seed, 100))}",
+        f"made pictures held out: {_figures(model, made(_HELD_OUT_SEED + seed, most))}",
     ]
     if sources.labels:
         rest = list(from_labels(sources.labels, sources.warcs, held_out=True))
@@ -145,7 +146,12 @@ def fit(examples: Examples, source: str, seed: int = 0, steps: int = STEPS) -> N
     inputs = torch.from_numpy(np.clip((examples.rows - mean) / scale, -CUT, CUT)).float()
     answers = torch.from_numpy(examples.natural).float()
     odds = weights / weights.sum(dtype=np.float64)
-    members = [_member(inputs, answers, odds, (seed, number), steps) for number in range(_MEMBERS)]
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # such small products only wait for each other
+    try:
+        members = [_member(inputs, answers, odds, (seed, n), steps) for n in range(_MEMBERS)]
+    finally:
+        torch.set_num_threads(threads)
     first, first_bias, second, second_bias = (
         np.stack([member[part].numpy() for member in members]) for part in range(4)
     )

@@ -16,6 +16,7 @@ from data_pipeline.corpus.manifest import read_manifest
 from tests.data_pipeline.builds import trawl_corpus
 from tests.data_pipeline.warc_twin import served
 
+LABELS = Path(__file__).parents[1] / "data" / "web_candidates.jsonl"
 ABSENT = ("not-in-warc", "http-error")
 
 
@@ -58,6 +59,22 @@ def build_both(warc: Path, scratch: Path) -> tuple[Path, Path]:
     return archived, live
 
 
+def agreement_with_labels(corpus: Path, warc: str) -> float:
+    """Return the share of the candidates labelled by eye whose fate is that of their label.
+
+    A copy whose image is kept under another address is as good as kept.
+    """
+    found = {(row["page"], row["url"], row["position"]): row for row in read_decisions(str(corpus))}
+    right = []
+    for line in LABELS.read_text().splitlines():
+        label = json.loads(line)
+        if label["warc"] == warc and not label["unsure"]:
+            row = found[label["page"], label["url"], label["position"]]
+            copy = row["reason"] in ("duplicate", "near-duplicate")
+            right.append(copy or row["kept"] == label["keep"])
+    return sum(right) / len(right)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["udacity"])
 def test_the_live_twin_builds_the_same_corpus(name: str, shared_data: Path, tmp_path: Path) -> None:
@@ -65,3 +82,4 @@ def test_the_live_twin_builds_the_same_corpus(name: str, shared_data: Path, tmp_
     assert read_manifest(str(live)).samples > 5
     assert read_manifest(str(live)).shards == read_manifest(str(archived)).shards
     assert _fates(live) == _fates(archived)
+    assert agreement_with_labels(archived, f"{name}.warc.gz") >= 0.85
