@@ -5,6 +5,7 @@ import os
 import pickle
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -95,7 +96,6 @@ def test_a_missing_lmdb_module_names_the_command(
 
 
 def write_lmdb(path: Path, entries: dict[bytes, bytes]) -> None:
-    lmdb = pytest.importorskip("lmdb", reason="the optional package lmdb is not installed")
     path.mkdir()
     foreign.write_names(path)
     with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as t:
