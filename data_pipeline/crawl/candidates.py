@@ -35,10 +35,15 @@ Attributes = Mapping[str, str | None]
 
 @dataclass(slots=True)
 class _Picture:
-    """A candidate in the making: what the page has said of one picture so far."""
+    """A candidate in the making: what the page has said of one picture so far.
+
+    It holds no element, which would keep the tree of its piece of the page.
+    """
 
     addresses: list[str]
-    place: Place
+    container: str
+    in_link: bool
+    in_figure: bool
     sides: tuple[int | None, int | None]
     furniture: bool
     times: int = 1
@@ -100,7 +105,14 @@ class Gatherer:
             words = file_words(addresses[0])
             named = f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"
             furniture = names_furniture(named[:1000])
-            picture = _Picture(addresses, place, _declared_sides(attributes), furniture)
+            picture = _Picture(
+                addresses,
+                place.container,
+                place.anchor is not None,
+                place.figure is not None,
+                _declared_sides(attributes),
+                furniture,
+            )
             pictures[addresses[0]] = picture
             picture.texts["filename", words] = None
         else:
@@ -174,9 +186,7 @@ class Gatherer:
         return candidates
 
     def _candidate(self, picture: _Picture, position: int) -> Candidate:
-        place = picture.place
         width, height = picture.sides
-        in_link = place.anchor is not None
         return Candidate(
             page=self.page,
             image=picture.addresses[0],
@@ -184,13 +194,13 @@ class Gatherer:
             width=width,
             height=height,
             position=position,
-            in_link=in_link,
-            container=place.container,
+            in_link=picture.in_link,
+            container=picture.container,
             alternatives=picture.addresses[1:],
             dominance=dominance(
-                place.container,
-                place.figure is not None,
-                in_link,
+                picture.container,
+                picture.in_figure,
+                picture.in_link,
                 [side for side in picture.sides if side is not None],
                 picture.furniture,
                 picture.times > 1,

@@ -79,9 +79,13 @@ def _careful_entries(srcset: str) -> list[Entry]:
     return found
 
 
-@functools.lru_cache(maxsize=4096)
 def _descriptor(word: str) -> tuple[float, str]:
     """Return size and unit of "640w" or "2x", size 0 if it is neither."""
+    return _short_descriptor(word) if len(word) < 16 else (0.0, "")
+
+
+@functools.lru_cache(maxsize=4096)
+def _short_descriptor(word: str) -> tuple[float, str]:
     unit = word[-1]
     if unit in "wx":
         try:
