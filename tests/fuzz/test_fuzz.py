@@ -20,7 +20,7 @@ def test_spoilt_inputs_cause_no_fault(name: str) -> None:
         phases=(Phase.explicit, Phase.generate),
         suppress_health_check=list(HealthCheck),
     )
-    @given(inputs(entrance, seeds))
+    @given(inputs(entrance, seeds, most=30))
     def enter(data: bytes) -> None:
         entrance.enter(data)
 
