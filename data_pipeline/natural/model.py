@@ -58,9 +58,9 @@ class NaturalModel:
     def to_bytes(self) -> bytes:
         """Return the model as a safetensors file."""
         tensors = {name: np.ascontiguousarray(getattr(self, name)) for name in _TENSORS}
-        names = json.dumps(self.names)
-        metadata = {"version": _VERSION, "source": self.source, "names": names}
-        return save(tensors, metadata)  # type: ignore[no-any-return]
+        about = {"version": _VERSION, "source": self.source, "names": self.names}
+        # One key: safetensors writes several in an order that changes from process to process.
+        return save(tensors, {"model": json.dumps(about)})  # type: ignore[no-any-return]
 
 
 @functools.lru_cache(maxsize=4)
@@ -76,18 +76,18 @@ def _parse(data: bytes, place: str) -> NaturalModel:
     """Read a safetensors file; RequestError if it is none or lacks a part."""
     fix = "make one with `trawl corpus train-natural`"
     try:
-        tensors, metadata = _read(data)
-    except (SafetensorError, ValueError) as error:
+        tensors, about = _read(data)
+    except (SafetensorError, ValueError, KeyError) as error:
         raise RequestError(f"image_filter.natural.model {place}: {error}; {fix}") from error
     missing = [name for name in _TENSORS if name not in tensors]
-    if missing or metadata.get("version") != _VERSION:
+    if missing or about["version"] != _VERSION:
         raise RequestError(f"image_filter.natural.model {place}: not of this version; {fix}")
-    names = tuple(json.loads(metadata["names"]))
-    return NaturalModel(names=names, source=metadata["source"], **tensors)
+    return NaturalModel(names=tuple(about["names"]), source=about["source"], **tensors)
 
 
-def _read(data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
-    """Return tensors and metadata of a safetensors file."""
+def _read(data: bytes) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the tensors of a safetensors file, and what it says about them."""
+    tensors = load(data)
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
-    return load(data), header.get("__metadata__", {})
+    return tensors, json.loads(header["__metadata__"]["model"])
