@@ -228,26 +228,11 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
     checkpoint = _asked_for(run, stage) or _newest(run, stage)
     wrapped, start = _start(run, stage, parts, micro_batch, checkpoint)
     facts = lineage.facts(run.recipe, stage)
-    feed = Feed(
-        parts.order,
-        parts.maker,
-        stage.batch.samples,
-        micro_batch,
-        run.ranks,
-        Feeding.of(run.recipe.feeding, stage, parts.corpora, run.ranks.device),
-        stage.batch.balance,
-    )
+    feed = _feed(run, stage, parts, micro_batch)
     reporter = bad_steps.Reporter(run.folder, stage.name, run.ranks, parts.corpora, feed)
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
     budget = Budget(run.stop.usable_seconds, partial(_say, run))
-
-    def written(made: Written) -> None:
-        times = {"paused": round(made.paused, 3), "seconds": round(made.seconds, 3)}
-        place = {"stage": stage.name, "step": made.step, "folder": str(made.folder)}
-        run.event("checkpoint", **place, **times)
-        budget.saved(made.seconds)
-
-    saver = Saver(run.folder, stage.name, run.behind, run.recipe.checkpoint, facts, written)
+    saver = _saver(run, stage, facts, budget)
     with recorded(run.recipe, stage, run.folder, run.ranks, start) as record, saver:
 
         def save(step: int) -> None:
@@ -303,6 +288,30 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
     content = release.make(run.recipe, stage, run.folder, run.ranks, wrapped, parts, facts)
     run.event("stage-published", stage=stage.name, manifest_sha256=content["sha256"])
     wrapped.destroy()
+
+
+def _feed(run: Run, stage: StageRecipe, parts: construction.Parts, micro_batch: int) -> Feed:
+    return Feed(
+        parts.order,
+        parts.maker,
+        stage.batch.samples,
+        micro_batch,
+        run.ranks,
+        Feeding.of(run.recipe.feeding, stage, parts.corpora, run.ranks.device),
+        stage.batch.balance,
+    )
+
+
+def _saver(run: Run, stage: StageRecipe, facts: dict[str, Any], budget: Budget) -> Saver:
+    """Return the stage's saver, which tells of each checkpoint that is whole."""
+
+    def written(made: Written) -> None:
+        times = {"paused": round(made.paused, 3), "seconds": round(made.seconds, 3)}
+        place = {"stage": stage.name, "step": made.step, "folder": str(made.folder)}
+        run.event("checkpoint", **place, **times)
+        budget.saved(made.seconds)
+
+    return Saver(run.folder, stage.name, run.behind, run.recipe.checkpoint, facts, written)
 
 
 def _start(
