@@ -4,7 +4,6 @@ A build is a function of its recipe and its sources. Killed anywhere, the same c
 the units that the ledger does not have, and ends with the same bytes.
 """
 
-import fnmatch
 import time
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from data_pipeline.aggregation import (
     slices,
 )
 from data_pipeline.cluster import cluster
+from data_pipeline.collecting import collect, told
 from data_pipeline.corpus.manifest import (
     NAME,
     DecisionsRecord,
@@ -27,11 +27,9 @@ from data_pipeline.corpus.manifest import (
     write_manifest,
 )
 from data_pipeline.corpus.verify import stray_files
-from data_pipeline.crawling import crawl, seed_addresses
-from data_pipeline.recipe import CaptionsSource, CorpusRecipe, WarcSource
+from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.retry_state import finished_retries
 from data_pipeline.scheduling import PHASES, Scheduler
-from data_pipeline.steps.captions import IMAGES_PER_UNIT, count_images
 from data_pipeline.steps.gather import URLS_PER_UNIT
 from data_pipeline.steps.score import scorer_sha256
 from data_pipeline.units import WORK, Entry, Ledger, Unit
@@ -49,7 +47,6 @@ KEPT_PHASES = ("gather", "download", "image_filter", "sentences") + (
     "detect",
     "score",
 )
-_WARC_NAMES = (".warc", ".warc.gz")
 
 
 def build(recipe: CorpusRecipe, out: str) -> None:
@@ -73,17 +70,13 @@ def build(recipe: CorpusRecipe, out: str) -> None:
 
 def outlook(recipe: CorpusRecipe, out: str) -> list[str]:
     """Return what a build would do, as lines, after checking that its sources are there."""
-    source = recipe.collect.source
-    if isinstance(source, WarcSource):
-        files = warc_files(source)
-        total = sum(storage.size(uri) for uri in files)
-        told = f"{len(files)} WARC files, {total / 1e6:,.1f} MB"
-    elif isinstance(source, CaptionsSource):
-        told = f"{count_images(source)} images with captions"
-    else:
-        told = f"a crawl from {len(seed_addresses(source))} seeds"
     state = "complete" if storage.exists(storage.join(out, NAME)) else "to be built"
-    return [f"source: {told}", f"out: {out} ({state})", "", recipes.dump(recipe).rstrip()]
+    return [
+        f"source: {told(recipe.collect.source)}",
+        f"out: {out} ({state})",
+        "",
+        recipes.dump(recipe).rstrip(),
+    ]
 
 
 def claim(recipe: CorpusRecipe, out: str) -> None:
@@ -173,48 +166,6 @@ def _grouped(phase: str, groups: Slices) -> list[Unit]:
         Unit(phase, f"{number:05d}", {"group": number, "slices": group})
         for number, group in enumerate(groups)
     ]
-
-
-def collect(scheduler: Scheduler) -> None:
-    """Run the phases that end with candidates: by source, files, slices of a set, or a crawl."""
-    source = scheduler.recipe.collect.source
-    if isinstance(source, WarcSource):
-        files = warc_files(source)
-        units = [
-            Unit("collect", f"{number:05d}", {"uri": uri, "bytes": storage.size(uri)})
-            for number, uri in enumerate(files)
-        ]
-        scheduler.run("collect", units)
-        if scheduler.recipe.download.source == "warc":
-            scheduler.run("locate", [Unit("locate", "all")])
-    elif isinstance(source, CaptionsSource):
-        starts = range(0, count_images(source), IMAGES_PER_UNIT)
-        units = [
-            Unit("collect", f"{number:05d}", {"first": first})
-            for number, first in enumerate(starts)
-        ]
-        scheduler.run("collect", units)
-    else:
-        crawl(scheduler, source)
-
-
-def warc_files(source: WarcSource) -> list[str]:
-    """Return the WARC files that files, folders and patterns name, sorted, each once."""
-    found: set[str] = set()
-    for uri in source.uris:
-        if "*" in uri:
-            folder, _, _ = uri.partition("*")
-            folder = folder.rpartition("/")[0] or ("." if not uri.startswith("/") else "/")
-            listed = storage.list_files(folder)
-            matches = fnmatch.filter(listed, uri)
-        elif storage.exists(uri) and uri.lower().endswith(_WARC_NAMES):
-            matches = [uri]
-        else:
-            matches = [p for p in storage.list_files(uri) if p.lower().endswith(_WARC_NAMES)]
-        if not matches:
-            raise RequestError(f"collect.source.uris: {uri}: no WARC file there; mend the path")
-        found.update(matches)
-    return sorted(found)
 
 
 def download_units(recipe: CorpusRecipe, gathered: dict[str, Entry]) -> list[Unit]:

@@ -4,8 +4,9 @@ What is fetched in a round depends on the links found in the rounds before and o
 on which page came first, so that a crawl that was killed and goes on ends where any other ends.
 """
 
-from data_pipeline.recipe import CorpusRecipe, CrawlSource
+from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.scheduling import Scheduler
+from data_pipeline.sources.recipe import CrawlSource
 from data_pipeline.units import Entry, Unit, finish_phase
 from trawl import storage
 from trawl.errors import RequestError

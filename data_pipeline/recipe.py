@@ -1,12 +1,11 @@
 """The recipe of a corpus: what to collect, how to filter it, and how to pack it."""
 
-import functools
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from data_pipeline.crawl.frontier import CrawlScope
 from data_pipeline.crawl.settings import DownloadSettings
+from data_pipeline.sources import recipe as sources
 from trawl import recipe as recipes
 from trawl.recipe import Recipe
 
@@ -14,58 +13,25 @@ from trawl.recipe import Recipe
 PLACES = (
     "out",
     "compute",
-    "collect.source.uris",
-    "collect.source.seeds",
-    "collect.source.captions",
-    "collect.source.regions",
-    "collect.source.questions",
-    "collect.source.images",
+    *(f"collect.source.{key}" for key in sources.PLACES),
     "download.connect_to",
     "regions.weights",
     "score.model",
 )
 
-
-class WarcSource(Recipe):
-    """Pages out of WARC files."""
-
-    kind: Literal["warc"]
-
-    uris: list[str] = Field(min_length=1)
-    """Files, folders (every *.warc and *.warc.gz below) or patterns with `*`."""
-
-
-class CrawlSource(CrawlScope):
-    """Pages fetched live, from seed addresses outwards."""
-
-    kind: Literal["crawl"]
-
-    seeds: list[str] = Field(min_length=1)
-    """Addresses of first pages, or files that hold one address a line."""
-
-
-class CaptionsSource(Recipe):
-    """Captions that already lie on disk in the COCO form; the images lie in a folder."""
-
-    kind: Literal["captions"]
-
-    captions: str
-    """JSON file with `images` (id, file_name) and `annotations` (image_id, caption)."""
-
-    images: str
-    """Folder that the file names start from."""
-
-    regions: str | None = None
-    """JSON file of region phrases, kept with each sample; None: there are none."""
-
-    questions: str | None = None
-    """JSON file of questions and answers, kept with each sample; None: there are none."""
+# Keys that came after the first corpora: at their defaults they leave the hash as it was before.
+LATER = (
+    *(f"collect.source.{key}" for key in ("format", "splits", "file_names", "sitemaps")),
+    *(f"regions.{key}" for key in ("class_probabilities", "number")),
+    "text_filter.undivided_words",
+    "image_filter.natural.model",
+)
 
 
 class Collect(Recipe):
     """Step 1: where candidates come from."""
 
-    source: Annotated[WarcSource | CrawlSource | CaptionsSource, Field(discriminator="kind")]
+    source: sources.Source
 
     languages: list[str] = ["en"]
     """Languages of pages and texts that are kept; empty: all."""
@@ -296,23 +262,11 @@ class CorpusRecipe(Recipe):
 
     @model_validator(mode="after")
     def _warc_images_need_warc_pages(self) -> "CorpusRecipe":
-        if self.download.source == "warc" and self.collect.source.kind == "crawl":
+        if self.download.source == "warc" and self.collect.source.kind in ("crawl", "wat", "table"):
             raise ValueError("download.source warc needs collect.source.kind warc")
         return self
 
     def digest(self) -> str:
         """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
-        # Keys that came later leave the hash as it was before, where they are not used.
-        usual: dict[str, object] = {
-            "regions.class_probabilities": False,
-            "regions.number": RegionSettings().number,
-            "text_filter.undivided_words": 0,
-            "image_filter.natural.model": "builtin",
-        }
-        unused = [key for key, value in usual.items() if self._at(key) == value]
         places = [key for key in PLACES if key != "score.model" or self.score.model != "text"]
-        return recipes.digest(self, (*places, *unused))
-
-    def _at(self, key: str) -> object:
-        """Return what stands under a dotted key."""
-        return functools.reduce(getattr, key.split("."), self)
+        return recipes.digest(self, (*places, *recipes.at_defaults(self, LATER)))

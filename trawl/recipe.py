@@ -91,6 +91,22 @@ def digest(recipe: Recipe, exclude: Iterable[str] = ()) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+def at_defaults(recipe: Recipe, keys: Iterable[str]) -> list[str]:
+    """Return those of the dotted `keys` that `recipe` has at their defaults."""
+    found = []
+    for key in keys:
+        *parents, last = key.split(".")
+        place: Any = recipe
+        for parent in parents:
+            place = getattr(place, parent, None)
+        field = type(place).model_fields.get(last) if isinstance(place, Recipe) else None
+        if field is None or field.is_required():
+            continue
+        if getattr(place, last) == field.get_default(call_default_factory=True):
+            found.append(key)
+    return found
+
+
 def _lay_over(content: dict[str, Any], override: str) -> None:
     """Set one dotted key of `content` from `a.b=c`; the value is YAML, numbers index lists."""
     key, equals, text = override.partition("=")

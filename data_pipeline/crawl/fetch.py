@@ -92,6 +92,10 @@ class Fetcher:
             url, Limits(settings.respect_robots, settings.max_bytes, settings.max_redirects)
         )
 
+    async def sitemaps(self, origin: str) -> list[str]:
+        """Return the addresses of sitemaps that the robots.txt of `origin` names."""
+        return (await self._robots.rules(origin)).sitemaps()
+
     async def fetch_many(self, urls: Iterable[str]) -> AsyncIterator[Fetched]:
         """Fetch each distinct address once and yield the outcomes as they come.
 

@@ -14,7 +14,10 @@ MAX_JSON_CHARACTERS = 256 << 10
 
 _MAX_NODES = 2_000
 _MAX_METAS = 500
-_IMAGE_NAMES = ("og:image", "og:image:url", "og:image:secure_url", "twitter:image")
+_IMAGE_NAMES = (
+    *("og:image", "og:image:url", "og:image:secure_url"),
+    *("twitter:image", "twitter:image:src"),
+)
 _LICENCE_NAMES = ("dc.rights", "dcterms.license", "dcterms.rights", "cc:license", "license")
 
 
@@ -41,8 +44,11 @@ class Metadata:
         attributes = node.attributes
         content = (attributes.get("content") or "").strip()
         name = (attributes.get("name") or attributes.get("property") or "").strip().lower()
-        if not content or not name:
-            return
+        if content and name:
+            self.add(name, content)
+
+    def add(self, name: str, content: str) -> None:
+        """Take a meta by its name or property, in lower case, and its content."""
         if ":" not in name and "." not in name:
             # Any bare name may be that of a crawler, so that its content may be robots rules.
             if len(self.robots) < _MAX_METAS:
@@ -88,7 +94,8 @@ class Metadata:
         licence = thing.get("license")
         if isinstance(licence, str) and not self.licence:
             self.licence = licence[:500]
-        if thing.get("@type") == "ImageObject":
+        kind = thing.get("@type")
+        if kind == "ImageObject" or (isinstance(kind, list) and "ImageObject" in kind):
             self._add_image(thing, [])
         images = thing.get("image")
         names = [text for key in ("name", "headline") if isinstance(text := thing.get(key), str)]

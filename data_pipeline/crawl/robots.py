@@ -33,6 +33,10 @@ class Rules:
             return self.refusal
         return Failure("robots", f"robots.txt disallows {url}")
 
+    def sitemaps(self) -> list[str]:
+        """Return the addresses of sitemaps that the file names, in its order."""
+        return [] if self.parsed is None else list(self.parsed.sitemaps)
+
 
 def rules_of(answer: Fetched, agent: str) -> Rules:
     """Return the rules that the answer for a robots.txt stands for (RFC 9309 §2.3.1).
@@ -72,14 +76,17 @@ class Robots:
 
     async def verdict(self, url: str) -> tuple[Failure | None, float]:
         """Return why the canonical `url` may not be fetched, if so, and its host's delay."""
-        origin = origin_of(url)
+        rules = await self.rules(origin_of(url))
+        return rules.verdict(url, self._agent), rules.delay
+
+    async def rules(self, origin: str) -> Rules:
+        """Return what `origin` allows, fetched if it is not known yet."""
         task = self._rules.get(origin)
         if task is None:
             if len(self._rules) >= _MAX_ORIGINS:
                 self._forget()
             task = self._rules[origin] = asyncio.create_task(self._read(origin))
-        rules = await asyncio.shield(task)
-        return rules.verdict(url, self._agent), rules.delay
+        return await asyncio.shield(task)
 
     async def _read(self, origin: str) -> Rules:
         return rules_of(await self._fetch(f"{origin}/robots.txt"), self._agent)

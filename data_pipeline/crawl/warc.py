@@ -29,7 +29,12 @@ MAX_BODY_BYTES = 20_000_000
 Wanted = Callable[[WarcRecord], bool]
 """Sees a record without its body and says whether the body is to be read."""
 
-_KINDS = WarcRecordType.response | WarcRecordType.resource
+RESPONSES = WarcRecordType.response | WarcRecordType.resource
+"""Records of what a crawler was answered: the content of WARC files."""
+
+METADATA = WarcRecordType.metadata
+"""Records of what was found out about answers: the content of WAT files."""
+
 _GZIP_MAGIC = b"\x1f\x8b\x08"
 _PLAIN_MAGIC = b"\nWARC/1."
 _PIECE = 1 << 20
@@ -43,9 +48,12 @@ _HOPELESS = 16
 
 
 def read_warc(
-    uri: str | Path, max_bytes: int = MAX_BODY_BYTES, wanted: Wanted | None = None
+    uri: str | Path,
+    max_bytes: int = MAX_BODY_BYTES,
+    wanted: Wanted | None = None,
+    kinds: WarcRecordType = RESPONSES,
 ) -> Iterator[WarcRecord]:
-    """Yield every HTTP response and resource in the file at `uri`, local or remote.
+    """Yield every record of `kinds` in the file at `uri`, local or remote.
 
     A record that is damaged or too large comes with `error` set. RequestError only if there is no
     file. Where `wanted` is given, the other records come with neither body nor error.
@@ -54,7 +62,7 @@ def read_warc(
         start = 0
         for _ in range(MAX_DAMAGES):
             file.seek(start)
-            reader = _Reader(str(uri), 0, max_bytes, wanted)
+            reader = _Reader(str(uri), 0, max_bytes, wanted, kinds)
             yield from reader.records(file)
             if reader.resume_at is None:
                 return
@@ -80,11 +88,19 @@ class _Reader:
     The file's first byte is byte `base` of what lies at `uri`.
     """
 
-    def __init__(self, uri: str, base: int, max_bytes: int, wanted: Wanted | None) -> None:
+    def __init__(
+        self,
+        uri: str,
+        base: int,
+        max_bytes: int,
+        wanted: Wanted | None,
+        kinds: WarcRecordType = RESPONSES,
+    ) -> None:
         self._uri = uri
         self._base = base
         self._max_bytes = max_bytes
         self._wanted = wanted
+        self._kinds = kinds
         self.resume_at: int | None = None
 
     def records(self, file: BinaryIO) -> Iterator[WarcRecord]:
@@ -93,7 +109,7 @@ class _Reader:
         position = file.tell()
         damaged = False
         try:
-            for raw in ArchiveIterator(file, record_types=_KINDS, parse_http=False):
+            for raw in ArchiveIterator(file, record_types=self._kinds, parse_http=False):
                 position = raw.stream_pos
                 if pending is not None:
                     yield self._ending(pending, position)
@@ -154,7 +170,7 @@ class _Reader:
 
     def _fill(self, record: WarcRecord, raw: RawRecord) -> None:
         """Put HTTP status, headers and body into `record`; BodyError or OSError if it is bad."""
-        if raw.record_type == WarcRecordType.resource:
+        if raw.record_type != WarcRecordType.response:
             record.status = 200
             record.content_type = raw.headers.get("Content-Type") or ""
         else:

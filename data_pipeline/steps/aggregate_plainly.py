@@ -25,7 +25,7 @@ def decide(pairs: Iterable[Pair], settings: Aggregate, single: bool) -> list[Out
         left = []
         for pair in everything:
             rest = tuple(c for c in pair.captions if text_key(c[0]) not in common)
-            if rest:
+            if rest or not pair.captions:
                 left.append(pair.with_captions(rest))
             else:
                 outcomes.append(Outcome(pair, TOO_COMMON))

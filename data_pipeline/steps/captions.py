@@ -1,24 +1,24 @@
-"""Collects caption sets that already lie on disk: COCO caption JSON beside a folder of images.
+"""Collects caption sets that already lie on disk beside a folder of images.
 
 One candidate an image, with all its captions; region phrases and questions go along unchanged.
 """
 
+import itertools
 import json
-from typing import Any
 
-from data_pipeline.corpus.schema import QuestionAnswer, RegionText
-from data_pipeline.recipe import CaptionsSource
+from data_pipeline.sources.annotations import Annotations, annotations_of
+from data_pipeline.sources.caption_sets import SetImage, images_of
+from data_pipeline.sources.recipe import CaptionsSource
+from data_pipeline.sources.table_row import BAD_ROW
 from data_pipeline.steps.tables import CANDIDATES, Row, partition_of, partitioned
 from data_pipeline.units import Result, Work
-from trawl import storage
-from trawl.errors import RequestError
 
 IMAGES_PER_UNIT = 5_000
 
 
 def count_images(source: CaptionsSource) -> int:
     """Return the number of images in a caption set."""
-    return len(_read(source.captions, "images"))
+    return sum(1 for _ in images_of(source))
 
 
 def run(work: Work) -> Result:
@@ -26,63 +26,37 @@ def run(work: Work) -> Result:
     source = work.recipe.collect.source
     assert isinstance(source, CaptionsSource)
     first = int(work.unit.inputs["first"])
-    images = _read(source.captions, "images")[first : first + IMAGES_PER_UNIT]
-    wanted = {image["id"] for image in images}
-    texts = _by_image(source.captions, "annotations", wanted)
-    phrases = _by_image(source.regions, "annotations", wanted)
-    questions = _by_image(source.questions, "annotations", wanted)
+    images = list(itertools.islice(images_of(source), first, first + IMAGES_PER_UNIT))
+    said = annotations_of(source, {image.id for image in images if image.id is not None})
     with partitioned(work.place("candidates.parquet"), CANDIDATES) as rows:
         for number, image in enumerate(images, first):
-            found = image["id"]
-            row = _row(image, number, texts.get(found, []))
-            row["extra"] = _extra(phrases.get(found, []), questions.get(found, []))
+            row = _row(image, number, said)
             rows.add(partition_of(row["url"], work.recipe.collect.partitions), row)
     return {"counts": {"candidates": len(images)}}
 
 
-def _read(place: str | None, key: str) -> list[dict[str, Any]]:
-    """Return one list of a COCO-like JSON file; RequestError says what it lacks."""
-    if place is None:
-        return []
-    content = storage.read_json(place)
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise RequestError(f"{place}: no list `{key}`; it must be a COCO-like JSON file")
-    return content[key]  # type: ignore[no-any-return]
-
-
-def _by_image(place: str | None, key: str, wanted: set[Any]) -> dict[Any, list[dict[str, Any]]]:
-    """Group the annotations of the wanted images by image."""
-    found: dict[Any, list[dict[str, Any]]] = {}
-    for annotation in _read(place, key):
-        if annotation.get("image_id") in wanted:
-            found.setdefault(annotation["image_id"], []).append(annotation)
-    return found
-
-
-def _row(image: dict[str, Any], number: int, annotations: list[dict[str, Any]]) -> Row:
+def _row(image: SetImage, number: int, said: Annotations) -> Row:
     """Return the candidate of one image."""
-    texts = [["caption", str(annotation.get("caption", ""))] for annotation in annotations]
+    known = image.id if image.id is not None else ""
+    captions = [*image.captions, *said.captions.get(known, [])]
+    unread = said.unread[known]
     return {
-        "url": str(image["file_name"]),
+        "url": image.file_name,
         "page": "",
         "position": number,
         "alternatives": "[]",
-        "texts": json.dumps(texts, ensure_ascii=False),
+        "texts": json.dumps([["caption", text] for text in captions], ensure_ascii=False),
         "robots": "[]",
-        "licence": str(image.get("license", "")),
-        "reason": "",
-        "notes": "{}",
-        "extra": "",
+        "licence": image.licence,
+        "reason": "" if image.file_name and image.id is not None else BAD_ROW,
+        "notes": json.dumps({"unread_annotations": unread}) if unread else "{}",
+        "extra": _extra(said, known),
     }
 
 
-def _extra(phrases: list[dict[str, Any]], questions: list[dict[str, Any]]) -> str:
+def _extra(said: Annotations, image: int | str) -> str:
     """Return region texts and questions in the form that `KEY.json` has."""
-    regions = [RegionText(box=_corners(phrase), phrase=str(phrase["phrase"])) for phrase in phrases]
-    pairs = [
-        QuestionAnswer(question=str(entry["question"]), answer=str(entry["answer"]))
-        for entry in questions
-    ]
+    regions, pairs = said.regions.get(image, []), said.questions.get(image, [])
     if not regions and not pairs:
         return ""
     content = {
@@ -90,9 +64,3 @@ def _extra(phrases: list[dict[str, Any]], questions: list[dict[str, Any]]) -> st
         "questions": [pair.model_dump() for pair in pairs],
     }
     return json.dumps(content, ensure_ascii=False, sort_keys=True)
-
-
-def _corners(phrase: dict[str, Any]) -> list[float]:
-    """Return a box as x1 y1 x2 y2, from COCO's x y width height."""
-    left, top, width, height = (float(number) for number in phrase["bbox"])
-    return [left, top, left + width, top + height]

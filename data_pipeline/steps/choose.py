@@ -61,7 +61,7 @@ def run(work: Work) -> Result:
     with partitioned(work.place("outcomes.parquet"), OUTCOMES) as table:
         for pair, rest in _pairs(work):
             identity = (pair.partition, pair.row)
-            if not rest:
+            if pair.captions and not rest:
                 counts[TOO_COMMON] += 1
                 table.add(pair.partition, Outcome(pair, TOO_COMMON).to_row())
             elif (best[pair.sha256].partition, best[pair.sha256].row) != identity:
@@ -103,7 +103,7 @@ def _best(work: Work) -> dict[str, Pair]:
     """Return the best pair of each image."""
     best: dict[str, Pair] = {}
     for pair, rest in _pairs(work):
-        if rest:
+        if rest or not pair.captions:
             pair = pair.with_captions(rest)
             known = best.get(pair.sha256)
             if known is None or pair.rank() < known.rank():
@@ -129,7 +129,7 @@ def _send_hashes(work: Work, chosen: list[Pair]) -> None:
     table = pa.table(
         {
             "phash": values,
-            "score": np.array([pair.captions[0][2] for pair in chosen], dtype=np.float64),
+            "score": np.array([pair.score for pair in chosen], dtype=np.float64),
             "sha256": pa.array([pair.sha256 for pair in chosen], pa.string()),
             "bucket": np.full(len(chosen), int(inputs["bucket"]), dtype=np.int32),
         },

@@ -1,4 +1,4 @@
-"""Step 1, collect: from WARC files and caption sets to candidates, an image address with its texts.
+"""Step 1, collect: from any source to candidates, each an image address with its texts.
 
 LAIT drops pages that are not English and images that do not dominate their page; what is dropped
 here keeps its row and its reason. Pages fetched live come through `crawl_round`, by the same way.
@@ -10,12 +10,16 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_pipeline.crawl.address import canonical, host_of
-from data_pipeline.crawl.consent import header_signals, merged
+from data_pipeline.crawl.consent import merged, stored_signals
 from data_pipeline.crawl.html import extract
 from data_pipeline.crawl.page import Candidate, Page, WarcRecord
-from data_pipeline.crawl.warc import read_warc
+from data_pipeline.crawl.warc import METADATA, read_warc
 from data_pipeline.images import sniff
-from data_pipeline.recipe import CaptionsSource, Collect, CorpusRecipe
+from data_pipeline.recipe import Collect, CorpusRecipe
+from data_pipeline.sources import wat
+from data_pipeline.sources.recipe import CaptionsSource, TableSource, WatSource
+from data_pipeline.sources.table import part_of, read_slice, text_source
+from data_pipeline.sources.table_row import BAD_URL, TableRow
 from data_pipeline.steps import captions
 from data_pipeline.steps.tables import (
     CANDIDATES,
@@ -34,10 +38,13 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 
 
 def run(work: Work) -> Result:
-    """Collect one WARC file, or one slice of a caption set."""
-    if isinstance(work.recipe.collect.source, CaptionsSource):
+    """Collect one WARC or WAT file, or one slice of a table or a caption set."""
+    source = work.recipe.collect.source
+    if isinstance(source, CaptionsSource):
         return captions.run(work)
-    return _collect_warc(work)
+    if isinstance(source, TableSource):
+        return _collect_table(work, source)
+    return _collect_wat(work) if isinstance(source, WatSource) else _collect_warc(work)
 
 
 def _collect_warc(work: Work) -> Result:
@@ -65,10 +72,59 @@ def _collect_warc(work: Work) -> Result:
     return {"counts": dict(counts)}
 
 
+def _collect_wat(work: Work) -> Result:
+    """Write the candidates of the pages that one WAT file describes."""
+    counts: collections.Counter[str] = collections.Counter()
+    agent = work.recipe.download.agent_token
+    uri = str(work.unit.inputs["uri"])
+    with partitioned(work.place("candidates.parquet"), CANDIDATES) as rows:
+        for record in read_warc(uri, kinds=METADATA):
+            if record.error is not None or record.body is None:
+                counts[f"record {record.error}"] += 1
+            elif (page := wat.page_of(record.body, agent)) is None:
+                counts["other records"] += 1
+            else:
+                add_page(page, work.recipe, rows, counts)
+    return {"counts": dict(counts)}
+
+
+def _collect_table(work: Work, source: TableSource) -> Result:
+    """Write the candidates of one part of a table, a row each, the bad rows among them."""
+    counts: collections.Counter[str] = collections.Counter()
+    part, kind = part_of(work.unit.inputs), text_source(source)
+    with partitioned(work.place("candidates.parquet"), CANDIDATES) as rows:
+        for found in read_slice(part, source):
+            row = _row_of_table(found, part.name, kind)
+            counts["candidates"] += 1
+            if row["reason"]:
+                counts[row["reason"]] += 1
+                partition = partition_of(row["url"], work.recipe.collect.partitions)
+            else:
+                partition = partition_of_image(row["url"], work.recipe)
+            rows.add(partition, row)
+    return {"counts": dict(counts)}
+
+
+def _row_of_table(found: TableRow, table: str, kind: str) -> Row:
+    """Return the candidate of one row; its page is the part of the table that it stands in."""
+    url = canonical(found.url) if not found.fault else None
+    return {
+        "url": url or found.url[:_MAX_TEXT_LETTERS],
+        "page": table,
+        "position": found.number,
+        "alternatives": "[]",
+        "texts": _json([[kind, found.caption[:_MAX_TEXT_LETTERS]]]),
+        "robots": "[]",
+        "licence": found.licence,
+        "reason": found.fault or ("" if url else BAD_URL),
+        "notes": "{}",
+        "extra": "",
+    }
+
+
 def signals_of(record: WarcRecord, recipe: CorpusRecipe) -> list[str]:
     """Return the opt-out signals in the HTTP headers of a record."""
-    value = record.headers.get("x-robots-tag", "")
-    return header_signals([value], recipe.download.agent_token) if value else []
+    return stored_signals(record.headers, recipe.download.agent_token)
 
 
 def with_signals(page: Page, signals: list[str]) -> Page:

@@ -13,7 +13,8 @@ from collections.abc import Coroutine, Iterable, Iterator
 from data_pipeline.crawl.fetch import Fetcher
 from data_pipeline.crawl.page import Fetched
 from data_pipeline.crawl.warc import read_at
-from data_pipeline.recipe import CaptionsSource, CorpusRecipe
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.sources.recipe import CaptionsSource
 from data_pipeline.steps.arrivals import images_of
 from data_pipeline.steps.collect import signals_of
 from data_pipeline.steps.image_store import Arrival, ImageStore

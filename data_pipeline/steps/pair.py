@@ -32,7 +32,12 @@ class Pair:
 
     def rank(self) -> tuple[Any, ...]:
         """Return what puts the best pair first: score, then key, then address."""
-        return (-self.captions[0][2], self.sha256, self.url, self.page, self.position)
+        return (-self.score, self.sha256, self.url, self.page, self.position)
+
+    @property
+    def score(self) -> float:
+        """The score of the best text, 0 for an image that nobody described."""
+        return self.captions[0][2] if self.captions else 0.0
 
     def with_captions(self, captions: Captions) -> "Pair":
         """Return the pair with other captions."""

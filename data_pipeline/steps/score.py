@@ -50,9 +50,10 @@ def run(work: Work) -> Result:
 def _scored(pair: Row, scorer: "Scorer", seen: Seen, threshold: float) -> Row:
     """Return the row of a pair whose texts are scored."""
     captions, evidence = scorer.captions(json.loads(pair["texts"]), seen)
+    best = captions[0]["score"] if captions else 1.0  # nobody described it: nothing to doubt
     return {
         **{name: pair[name] for name in _ROUTED if name != "texts"},
-        "reason": "" if captions[0]["score"] >= threshold else LOW,
+        "reason": "" if best >= threshold else LOW,
         "captions": json.dumps(captions, ensure_ascii=False),
         "evidence": json.dumps(evidence),
     }

@@ -22,6 +22,8 @@ from data_pipeline.steps.text_repair import (
 from data_pipeline.steps.text_rules import broken_rule, words_of
 from data_pipeline.units import Result, Work
 
+NO_TEXT = "no-text"
+_COLUMNS = ("url", "texts", "reason", "extra")
 _RUNNING_TEXT = ("surrounding", "figcaption")  # sources that hold several sentences as a rule
 _MAX_TEXTS = 8
 _SHOWN_LETTERS = 200
@@ -33,10 +35,12 @@ def run(work: Work) -> Result:
     rows = []
     judge = Judge(work.recipe)
     place = work.earlier("gather", "candidates.parquet")[work.unit.name]
-    for number, candidate in enumerate(iterate_rows(place, ["url", "texts", "reason"])):
+    for number, candidate in enumerate(iterate_rows(place, _COLUMNS)):
         if candidate["reason"]:
             continue
         row = judge.row(json.loads(candidate["texts"]))
+        if row["reason"] == NO_TEXT and candidate["extra"]:
+            row["reason"] = ""  # what is said of its regions, or asked, needs no caption
         counts[row["reason"] or "passed"] += 1
         rows.append({"row": number, "url": candidate["url"], **row})
     write_rows(work.place("texts.parquet"), rows, TEXTS)
@@ -106,6 +110,6 @@ class Judge:
     def _fault(self, rejected: list[list[str]]) -> str:
         """Return the reason of the most trusted text that was rejected, "no-text" if none was."""
         if not rejected:
-            return "no-text"
+            return NO_TEXT
         trust = self._settings.sources
         return max(rejected, key=lambda entry: trust.get(entry[0], 0.0))[1]

@@ -1,13 +1,10 @@
 """The recipe of a corpus: the names of the design, strictness, and what its hash is made of."""
 
-import functools
-import hashlib
-import json
 from pathlib import Path
 
 import pytest
 
-from data_pipeline.recipe import PLACES, CorpusRecipe
+from data_pipeline.recipe import CorpusRecipe
 from trawl import recipe as recipes
 from trawl.errors import RequestError
 
@@ -26,6 +23,7 @@ regions:      {detector: demo, weights: builtin, selection: butd-10-100, feature
 shards:       {samples: 1000, image: original}
 compute:      {ray_address: null, cpus: null, gpus: 0}
 """
+CRAWL = "collect.source={kind: crawl, seeds: [a.txt]}"
 SHIPPED = sorted((Path(__file__).parents[2] / "data_pipeline" / "recipes").glob("*.yaml"))
 
 
@@ -64,9 +62,8 @@ def test_mistakes_are_named(tmp_path: Path, change: str, told: str) -> None:
 
 
 def test_images_out_of_warc_files_need_warc_files(tmp_path: Path) -> None:
-    source = "collect.source={kind: crawl, seeds: [a.txt]}"
     with pytest.raises(RequestError, match="warc"):
-        _load(tmp_path, DESIGN, source, "download.source=warc")
+        _load(tmp_path, DESIGN, CRAWL, "download.source=warc")
 
 
 def test_the_hash_knows_what_shapes_the_corpus_and_not_where_it_lies(tmp_path: Path) -> None:
@@ -77,19 +74,17 @@ def test_the_hash_knows_what_shapes_the_corpus_and_not_where_it_lies(tmp_path: P
         assert _load(tmp_path, DESIGN, change).digest() != recipe.digest()
 
 
-def test_a_recipe_without_later_keys_keeps_the_hash_of_before(tmp_path: Path) -> None:
+def test_keys_that_came_later_leave_the_hash_of_recipes_without_them(tmp_path: Path) -> None:
     recipe = _load(tmp_path)
-    content = recipe.model_dump(mode="json")
-    del content["regions"]["class_probabilities"], content["regions"]["number"]
-    del content["text_filter"]["undivided_words"], content["image_filter"]["natural"]["model"]
-    for place in PLACES:
-        *parents, last = place.split(".")
-        functools.reduce(lambda part, name: part[name], parents, content).pop(last, None)
-    before = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    assert recipe.digest() == before
+    # Of the first version of the recipe, before there were any of LATER.
+    assert recipe.digest() == "a4f2cb92019f2c06244e2464baaa5c53f6cb17a930c3ecaa412ce9102ee732fd"
+    captions = recipes.load(SHIPPED[0], CorpusRecipe)
+    assert captions.digest() == "d37d9113da7267b34e1e9a5fccad7284a3360e1322272103fe2ee03b546b2412"
     later = ("regions.class_probabilities=true", "regions.number=bfloat16", "score.model=text")
-    for change in (*later, "text_filter.undivided_words=9", "image_filter.natural.model=m"):
-        assert _load(tmp_path, DESIGN, change).digest() != before
+    for change in (*later, "text_filter.undivided_words=9", "image_filter.natural.model=m", CRAWL):
+        assert _load(tmp_path, DESIGN, change).digest() != recipe.digest()
+    mapped = CRAWL.replace("}", ", sitemaps: {enabled: true}}")
+    assert _load(tmp_path, DESIGN, mapped).digest() != _load(tmp_path, DESIGN, CRAWL).digest()
 
 
 def test_caption_sets_are_not_judged_unless_asked(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Where candidates come from: one small reader for each kind of source."""
