@@ -25,6 +25,8 @@ LATER = (
     *(f"regions.{key}" for key in ("class_probabilities", "number")),
     "text_filter.undivided_words",
     "image_filter.natural.model",
+    *(f"text_filter.max_{key}" for key in ("placeholder", "list_parts", "capitals", "dates")),
+    *(f"text_filter.{key}" for key in ("max_hits", "profanity", "personal_data", "hypernyms")),
 )
 
 
@@ -86,6 +88,28 @@ class ImageFilter(Recipe):
     watermark: Classifier = Classifier()
 
 
+class MaxHits(Recipe):
+    """How many findings of a rule a text may have before it is dropped for it."""
+
+    file_name: int = Field(default=0, ge=0)
+    """File names."""
+
+    spam: int = Field(default=0, ge=0)
+    """Phrases of advertisement, and shouting."""
+
+    price: int = Field(default=0, ge=0)
+    """Prices."""
+
+    boilerplate: int = Field(default=0, ge=0)
+    """Phrases in which pages speak of themselves."""
+
+    address: int = Field(default=0, ge=0)
+    """Addresses of pages."""
+
+    profanity: int = Field(default=0, ge=0)
+    """Words of the list `text_filter.profanity`."""
+
+
 class TextFilter(Recipe):
     """Step 3: which texts are sentences about an image."""
 
@@ -112,6 +136,31 @@ class TextFilter(Recipe):
 
     max_repetition: float = Field(default=0.5, ge=0, le=1)
     """Largest share of a text that its most frequent longer word may make up."""
+
+    max_placeholder: float = Field(default=0.99, ge=0, le=1)
+    """Largest share of words that say nothing, as in "click to enlarge image"."""
+
+    max_list_parts: int = Field(default=4, ge=1)
+    """Most parts between commas or bars in a text whose parts are a word or two: key words."""
+
+    max_capitals: float = Field(default=0.8, ge=0, le=1)
+    """Largest share of words that are written in capitals, in a text of at least four."""
+
+    max_dates: float = Field(default=0.6, ge=0, le=1)
+    """Largest share of words that are parts of dates, in a text that holds a date."""
+
+    max_hits: MaxHits = MaxHits()
+
+    profanity: str | None = "builtin"
+    """Text file of words, one a line; `builtin`: a short mild list; None: no list."""
+
+    personal_data: Literal["remove", "drop", "keep"] = "remove"
+    """What happens to e-mail addresses, telephone numbers and web addresses: they are taken out
+    of the text, or the text is dropped, or they stay."""
+
+    hypernyms: str | None = None
+    """Table of names and more general words, `PHRASE<TAB>HYPERNYM` a line, by which names and
+    numbers are replaced as in Conceptual Captions; None: they stay."""
 
     sources: dict[str, float] = {
         "caption": 1.0,

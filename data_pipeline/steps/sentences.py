@@ -11,18 +11,16 @@ import json
 from data_pipeline.recipe import CorpusRecipe, TextFilter
 from data_pipeline.steps import caption_evidence
 from data_pipeline.steps.caption_evidence import Nearby, trust_of
+from data_pipeline.steps.hypernyms import generalise, load_table
+from data_pipeline.steps.personal_data import holds_personal_data, without_personal_data
 from data_pipeline.steps.tables import TEXTS, Row, iterate_rows, write_rows
 from data_pipeline.steps.text_language import is_foreign
-from data_pipeline.steps.text_repair import (
-    repair,
-    sentences,
-    without_figure_label,
-    without_personal_data,
-)
-from data_pipeline.steps.text_rules import broken_rule, words_of
+from data_pipeline.steps.text_repair import repair, sentences, without_figure_label
+from data_pipeline.steps.text_rules import TOO_SHORT, broken_rule, is_too_short, words_of
 from data_pipeline.units import Result, Work
 
 NO_TEXT = "no-text"
+PERSONAL_DATA = "personal-data"
 _COLUMNS = ("url", "texts", "reason", "extra")
 _RUNNING_TEXT = ("surrounding", "figcaption")  # sources that hold several sentences as a rule
 _MAX_TEXTS = 8
@@ -63,6 +61,8 @@ class Judge:
         for source, raw in texts:
             for text in self.sentences_in(source, raw):
                 reason = self.reason(text)
+                if not reason:
+                    text, reason = self._generalised(text)
                 if reason:
                     rejected.append([source, reason, text[:_SHOWN_LETTERS]])
                     continue
@@ -87,7 +87,8 @@ class Judge:
         text = repair(raw)
         if not self._settings.enabled:
             return [text] if text else []
-        text = without_personal_data(text) if any(mark in raw for mark in "@/+0123456789") else text
+        if self._settings.personal_data == "remove":
+            text = without_personal_data(text)
         text = without_figure_label(text)
         if not text:
             return []
@@ -103,9 +104,21 @@ class Judge:
         if not self._settings.enabled:
             return ""
         reason = broken_rule(text, self._settings)
+        if not reason and self._settings.personal_data == "drop":
+            reason = PERSONAL_DATA if holds_personal_data(text) else ""
         if not reason and is_foreign(text, self._languages, self._settings.max_foreign):
             return "foreign-language"
         return reason
+
+    def _generalised(self, text: str) -> tuple[str, str]:
+        """Return a text with its names replaced where the recipe says by what, and the reason code
+        if too little of it stays.
+        """
+        place = self._settings.hypernyms
+        if place is None or not self._settings.enabled:
+            return text, ""
+        general = generalise(text, load_table(place))
+        return (general, "") if not is_too_short(general, self._settings) else (text, TOO_SHORT)
 
     def _fault(self, rejected: list[list[str]]) -> str:
         """Return the reason of the most trusted text that was rejected, "no-text" if none was."""

@@ -1,4 +1,4 @@
-"""Mends texts before they are judged: Unicode, white space, sentences, personal data."""
+"""Mends texts before they are judged: Unicode, white space, sentences."""
 
 import contextlib
 import html
@@ -13,11 +13,6 @@ _ABBREVIATION = re.compile(
     r"\b(?:[A-Z]|Mr|Mrs|Ms|Dr|St|Prof|No|Nos|Fig|Figs|Pl|Vol|vs|etc|ca|approx|cf|Sr|Jr|fig|figs|pp?)\.$"
 )
 _TAG = re.compile(r"</?[a-zA-Z][^<>]{0,200}>")
-_EMAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,5}")
-_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
-_TELEPHONE = re.compile(
-    r"(?<![\w.])(?:\+\d{1,3}[ .-]?)?(?:\(\d{2,5}\)[ .-]?)?\d{2,4}(?:[ .-]\d{2,4}){2,4}(?!\w)"
-)
 _FIGURE_LABEL = re.compile(
     r"^[\[(]?(?:Illustration\s*[:.-]?\s*)?(?:(?:Fig(?:ure)?s?|Plates?|Pl|Photo(?:graph)?|Image)"
     r"\b\.?\s*(?:\d+(?:\.\d+)*[a-z]?|[IVXLC]+)\b\s*[.:,-]*\s*|\d{1,3}\.\s+(?=[A-Z]))+",
@@ -39,13 +34,6 @@ def repair(text: str) -> str:
     text = _INVISIBLE.sub("", _TAG.sub(" ", text))
     text = "".join(" " if unicodedata.category(letter) == "Cc" else letter for letter in text)
     return _SPACE.sub(" ", text.translate(_FOLDED)).strip()
-
-
-def without_personal_data(text: str) -> str:
-    """Return `text` without e-mail addresses, telephone numbers and web addresses."""
-    for pattern in (_EMAIL, _ADDRESS, _TELEPHONE):
-        text = pattern.sub(" ", text)
-    return _SPACE.sub(" ", text).strip(" ,;:-|")
 
 
 def without_figure_label(text: str) -> str:

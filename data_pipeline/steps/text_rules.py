@@ -4,6 +4,7 @@ A rule is a function of the text and the recipe's part `text_filter`; the first 
 """
 
 import functools
+import itertools
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from importlib import resources
 import yaml
 
 from data_pipeline.recipe import TextFilter
+from data_pipeline.steps.word_lists import profanity
 
 _WORD = re.compile(r"\d+(?:[.,]\d+)+|[^\W_]+(?:['-][^\W_]+)*")
 _LETTERS = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
@@ -31,9 +33,24 @@ _ADDRESS = re.compile(r"https?://|www\.|\b[\w-]+\.(?:com|org|net|html?|php)\b", 
 _CATALOGUE_NUMBER = re.compile(r"\bcat(?:alogue)?\.? ?n(?:o|umber)s?\.? ?[\d., ]*", re.IGNORECASE)
 _VOWEL = re.compile(r"[aeiouyàâäáãåæèéêëìíîïòóôöõøœùúûüýÿ]", re.IGNORECASE)
 _RUN = re.compile(r"(.)\1{3,}|[bcdfghjklmnpqrstvwxz]{6,}", re.IGNORECASE)
+_DATE = re.compile(
+    r"\b(?:\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./]\d{1,2}[-./]\d{2,4}|(?:1[5-9]|20)\d\d)\b"
+)
+_MONTH_NAMES = """
+january february march april june july august september october november december
+jan feb apr jun jul aug sept oct nov dec
+"""
+_OTHER_DATE_WORDS = """
+may mar sep monday tuesday wednesday thursday friday saturday sunday mon tue tues wed thu thur thurs
+fri sat sun am pm on at posted published updated date dated last modified
+"""
+_MONTHS = frozenset(_MONTH_NAMES.split())
+_DATE_WORDS = _MONTHS.union(_OTHER_DATE_WORDS.split())
+_SHOUTED_WORDS = 4
+_DATE_NUMBER = re.compile(r"\d{1,4}(?:st|nd|rd|th)?(?:[.,]\d+)*")
 _MAX_WORD_LETTERS = 24
 _SHORT_WORDS = frozenset(("mr", "mrs", "ms", "dr", "st", "tv", "pc", "cd", "ft", "km", "cm", "mm"))
-_LIST_PARTS = 5
+TOO_SHORT = "too-short"
 
 
 @dataclass(frozen=True)
@@ -70,43 +87,68 @@ def is_placeholder(text: str, settings: TextFilter) -> bool:
     rest = _CATALOGUE_NUMBER.sub("", text)
     letters = [word.lower() for word in _LETTERS.findall(rest)]
     letters = [word for word in letters if not re.fullmatch(r"[ivxlc]+", word)]
-    return all(word in phrases().placeholder for word in letters)
+    known = sum(word in phrases().placeholder for word in letters)
+    return not letters or known / len(letters) > settings.max_placeholder
 
 
 def is_file_name(text: str, settings: TextFilter) -> bool:
     """Names of files and what cameras call their pictures: "IMG_2034.jpg", "DSC00121"."""
-    return bool(_FILE_NAME.search(text))
+    return _hits(_FILE_NAME, text, settings.max_hits.file_name)
 
 
 def is_spam(text: str, settings: TextFilter) -> bool:
     """Advertisement: the phrases of shops and casinos, shouting, lists of key words."""
-    return bool(phrases().spam.search(text) or _SHOUT.search(text)) or is_key_word_list(text)
+    most = settings.max_hits.spam
+    if _hits(phrases().spam, text, most) or _hits(_SHOUT, text, most):
+        return True
+    return is_key_word_list(text, settings)
 
 
-def is_key_word_list(text: str) -> bool:
-    """Five or more parts between commas or bars, of less than two and a half words on average.
+def is_key_word_list(text: str, settings: TextFilter) -> bool:
+    """More than `max_list_parts` parts between commas or bars, of less than 2.5 words on average.
 
     A list of things in a sentence has an "and" or "or" before its last part.
     """
     parts = [part for part in re.split(r"[,;|/]", text) if part.strip()]
-    if len(parts) < _LIST_PARTS or re.search(r"\b(?:and|or|&)\b", parts[-1]):
+    if len(parts) <= settings.max_list_parts or re.search(r"\b(?:and|or|&)\b", parts[-1]):
         return False
     return len(words_of(text)) / len(parts) < 2.5
 
 
 def is_price(text: str, settings: TextFilter) -> bool:
     """Texts with a price."""
-    return bool(_PRICE.search(text))
+    return _hits(_PRICE, text, settings.max_hits.price)
 
 
 def is_boilerplate(text: str, settings: TextFilter) -> bool:
     """What pages say of themselves: navigation, legal notes, filler text."""
-    return bool(phrases().boilerplate.search(text))
+    return _hits(phrases().boilerplate, text, settings.max_hits.boilerplate)
 
 
 def is_address(text: str, settings: TextFilter) -> bool:
     """Texts that hold the address of a page."""
-    return bool(_ADDRESS.search(text))
+    return _hits(_ADDRESS, text, settings.max_hits.address)
+
+
+def is_profane(text: str, settings: TextFilter) -> bool:
+    """Texts with a word of the list that the recipe names."""
+    return _hits(profanity(settings.profanity), text, settings.max_hits.profanity)
+
+
+def is_date(text: str, settings: TextFilter) -> bool:
+    """Texts that are a date and little else: "Posted on 12 March 2019, 10:30 am"."""
+    words = [word.lower() for word in words_of(text)]
+    if not words or not (_DATE.search(text) or not _MONTHS.isdisjoint(words)):
+        return False
+    parts = sum(word in _DATE_WORDS or bool(_DATE_NUMBER.fullmatch(word)) for word in words)
+    return parts / len(words) > settings.max_dates
+
+
+def is_shouted(text: str, settings: TextFilter) -> bool:
+    """More than `max_capitals` of at least four words in capital letters."""
+    words = [word for word in _LETTERS.findall(text) if len(word) > 1]
+    shouted = sum(word.isupper() for word in words)
+    return len(words) >= _SHOUTED_WORDS and shouted / len(words) > settings.max_capitals
 
 
 def is_too_short(text: str, settings: TextFilter) -> bool:
@@ -144,17 +186,27 @@ def is_repetition(text: str, settings: TextFilter) -> bool:
     return bool(most) and len(words) >= 4 and most[0][1] / len(words) > settings.max_repetition
 
 
+def _hits(pattern: re.Pattern[str], text: str, most: int) -> bool:
+    """Say whether a pattern is found in a text more than `most` times."""
+    if not most:
+        return pattern.search(text) is not None
+    return sum(1 for _ in itertools.islice(pattern.finditer(text), most + 1)) > most
+
+
 RULES: tuple[tuple[str, Rule], ...] = (
     ("file-name", is_file_name),
     ("placeholder", is_placeholder),
     ("spam", is_spam),
+    ("profanity", is_profane),
     ("price", is_price),
     ("boilerplate", is_boilerplate),
     ("address", is_address),
-    ("too-short", is_too_short),
+    ("date", is_date),
+    (TOO_SHORT, is_too_short),
     ("too-long", is_too_long),
     ("oov", is_gibberish),
     ("repetition", is_repetition),
+    ("casing", is_shouted),
 )
 
 

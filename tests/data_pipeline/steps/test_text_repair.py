@@ -3,7 +3,7 @@
 import pytest
 
 from data_pipeline.steps.text_language import is_foreign
-from data_pipeline.steps.text_repair import repair, sentences, without_personal_data
+from data_pipeline.steps.text_repair import repair, sentences
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,6 @@ def test_sentences_are_split_where_they_end() -> None:
     ]
     assert sentences("no end here") == ["no end here"]
     assert sentences("") == []
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "A boat, write to jane.doe+x@mail.example.org",
-        "A boat, call +44 20 7946 0958",
-        "A boat, call (030) 123 45 67",
-        "A boat https://example.org/a?b=c",
-    ],
-)
-def test_personal_data_goes(text: str) -> None:
-    assert without_personal_data(text).startswith("A boat")
-    assert not any(mark in without_personal_data(text) for mark in "@0123456789/")
-
-
-def test_numbers_that_name_no_one_stay() -> None:
-    assert without_personal_data("Bus 73 in 1998, 12 people") == "Bus 73 in 1998, 12 people"
 
 
 @pytest.mark.parametrize(

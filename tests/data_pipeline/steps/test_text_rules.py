@@ -1,9 +1,12 @@
 """Each text rule, with cases on both sides of its border."""
 
+from pathlib import Path
+
 import pytest
 
 from data_pipeline.recipe import TextFilter
 from data_pipeline.steps.text_rules import RULES, broken_rule
+from trawl.errors import RequestError
 
 SETTINGS = TextFilter()
 
@@ -15,6 +18,9 @@ GOOD = (
     "A TV set in front of a brick wall",
     "Women in traditional dress at a market in Guatemala, 1998",
     "An image of a giraffe that looks over a fence",
+    "A market in May 2014",
+    "NASA and ESA engineers at the HST",
+    "Great tits and blue tits on a branch",
 )
 
 BROKEN = (
@@ -37,6 +43,10 @@ BROKEN = (
     ("spam", "WIN A FREE CRUISE TODAY!!!"),
     ("spam", "shoes, boots, sandals, sneakers, heels, slippers"),
     ("price", "A leather wallet with four pockets, $29.99"),
+    ("profanity", "A camgirl waits for your call"),
+    ("date", "March 3rd, 2014"),
+    ("date", "Saturday 12.05.2019 at 10:30 am"),
+    ("casing", "OLD CHURCH AND MILL BY THE RIVER"),
     ("boilerplate", "Read more about the history of our town"),
     ("boilerplate", "You can put a description of the image here"),
     ("boilerplate", "Lorem ipsum dolor sit amet consectetur"),
@@ -67,6 +77,41 @@ def test_thresholds_come_from_the_recipe() -> None:
     assert broken_rule("one two three four five", TextFilter(max_words=4)) == "too-long"
     assert broken_rule("house x7 9z3 tree", TextFilter(max_oov=0.4)) == "oov"
     assert broken_rule("house x7 9z3 tree", TextFilter(max_oov=0.6)) == ""
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("max_hits", {"price": 1}, "A leather wallet with four pockets, $29.99"),
+        ("max_hits", {"spam": 1}, "A cheap hotel near the beach"),
+        ("max_hits", {"boilerplate": 1}, "A copyright sign on a wall"),
+        ("max_hits", {"address": 1}, "A van with www.example.com on it"),
+        ("max_hits", {"file_name": 1}, "The image mill.jpg of a mill"),
+        ("max_hits", {"profanity": 1}, "A camgirl waits for your call"),
+        ("profanity", None, "A camgirl waits for your call"),
+        ("max_list_parts", 6, "shoes, boots, sandals, sneakers, heels, slippers"),
+        ("max_placeholder", 1.0, "click to enlarge image"),
+        ("max_dates", 1.0, "Saturday 12.05.2019 at 10:30 am"),
+        ("max_capitals", 1.0, "OLD CHURCH AND MILL BY THE RIVER"),
+    ],
+)
+def test_every_threshold_can_be_moved(key: str, value: object, text: str) -> None:
+    assert broken_rule(text, SETTINGS)
+    assert broken_rule(text, TextFilter.model_validate({key: value})) == ""
+
+
+def test_the_list_of_profanity_is_a_file(tmp_path: Path) -> None:
+    place = tmp_path / "words.txt"
+    place.write_text("# ours\nrubber  duck\nboat*\n")
+    ours = TextFilter(profanity=str(place))
+    assert broken_rule("A rubber duck in the bath", ours) == "profanity"
+    assert broken_rule("Two BOATS on a lake", ours) == "profanity"
+    assert broken_rule("A rubber ducky in the bath", ours) == ""
+    assert broken_rule("A camgirl waits for your call", ours) == ""
+    (tmp_path / "empty.txt").write_text("# nothing\n")
+    for name in ("empty.txt", "none.txt"):
+        with pytest.raises(RequestError, match=name):
+            broken_rule("A boat on a lake", TextFilter(profanity=str(tmp_path / name)))
 
 
 def test_long_texts_cost_little() -> None:
