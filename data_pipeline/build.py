@@ -4,6 +4,7 @@ A build is a function of its recipe and its sources. Killed anywhere, the same c
 the units that the ledger does not have, and ends with the same bytes.
 """
 
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -31,6 +32,7 @@ from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.retry_state import finished_retries
 from data_pipeline.scheduling import PHASES, Scheduler
 from data_pipeline.steps.gather import URLS_PER_UNIT
+from data_pipeline.steps.image_classifiers import missing
 from data_pipeline.steps.score import scorer_sha256
 from data_pipeline.units import WORK, Entry, Ledger, Unit
 from trawl import recipe as recipes
@@ -62,10 +64,19 @@ def build(recipe: CorpusRecipe, out: str) -> None:
     with EventLog(storage.join(out, EVENTS)) as log:
         started = time.monotonic()
         log.write("build", name=recipe.name, recipe_sha256=recipe.digest())
+        warn(recipe, log)
         with cluster(recipe.compute) as cpus:
             run_phases(Scheduler(out, recipe, cpus, log))
         log.write("build-done", seconds=round(time.monotonic() - started, 1))
     clear(recipe, out)
+
+
+def warn(recipe: CorpusRecipe, log: EventLog) -> None:
+    """Say once a build, into its events and on stderr, which classifiers of images are off."""
+    for kind in missing(recipe.image_filter):
+        text = f"image_filter.{kind}.model is null: {kind} images are NOT looked for and stay in"
+        log.write("warning", text=text)
+        print(f"WARNING: {text}", file=sys.stderr, flush=True)
 
 
 def outlook(recipe: CorpusRecipe, out: str) -> list[str]:

@@ -59,7 +59,8 @@ def _life(row: dict[str, Any]) -> Iterator[str]:
 _SHOWN = {
     "collect": ("language", "container", "dominance", "file", "row", "detail", "labels"),
     "download": ("status",),
-    "image_filter": ("entropy", "natural", "fine_flat_1.5", "peaks_3", "coarse_steep", "colours"),
+    "image_filter": ("entropy", "natural", "fine_flat_1.5", "peaks_3", "coarse_steep", "colours")
+    + ("unsafe", "watermark"),
     "detect": ("detail", "colours", "depth", "frames", "turned"),
     "score": ("agreement",),
 }

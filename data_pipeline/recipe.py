@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from data_pipeline.crawl.settings import DownloadSettings
+from data_pipeline.plugged_in import fingerprints
 from data_pipeline.sources import recipe as sources
 from trawl import recipe as recipes
 from trawl.recipe import Recipe
@@ -19,12 +20,16 @@ PLACES = (
     "score.model",
 )
 
+_CLASSIFIER = ("labels", "threshold", "outputs")
 # Keys that came after the first corpora: at their defaults they leave the hash as it was before.
 LATER = (
     *(f"collect.source.{key}" for key in ("format", "splits", "file_names", "sitemaps")),
     *(f"regions.{key}" for key in ("class_probabilities", "number")),
     "text_filter.undivided_words",
     "image_filter.natural.model",
+    *(f"image_filter.{kind}.{key}" for kind in ("unsafe", "watermark") for key in _CLASSIFIER),
+    "score.batch",
+    "aggregate.decontaminate",
     *(f"text_filter.max_{key}" for key in ("placeholder", "list_parts", "capitals", "dates")),
     *(f"text_filter.{key}" for key in ("max_hits", "profanity", "personal_data", "hypernyms")),
 )
@@ -62,10 +67,19 @@ class Natural(Recipe):
 
 
 class Classifier(Recipe):
-    """A classifier that is plugged in from a folder."""
+    """A classifier of images that is plugged in from a folder."""
 
-    model: None = None
-    """None: off. No classifier can be plugged in yet."""
+    model: str | None = None
+    """Folder of a transformers image classifier, or with an ONNX file; None: off."""
+
+    labels: list[str] = []
+    """Classes of the model that speak against an image; their probabilities are added up."""
+
+    threshold: float = Field(default=0.5, ge=0, le=1)
+    """Smallest sum of these probabilities with which an image is dropped."""
+
+    outputs: Literal["logits", "probabilities"] = "logits"
+    """What the outputs of an ONNX model are."""
 
 
 class ImageFilter(Recipe):
@@ -183,11 +197,15 @@ class Score(Recipe):
     """False gives every text the score 1: for captions written by people."""
 
     model: str = "builtin"
-    """`builtin` (the demo's world), `text`, or a JSON file that `train-scorer` wrote.
+    """`builtin` (the demo's world), `text`, a JSON file that `train-scorer` wrote, or the folder of a
+    CLIP model of transformers or open_clip, whose cosine is the score.
 
     `text` judges each text by where it stands and what it shares with the other names of the
     picture, and looks at no image: for webs of things that the detector does not know.
     """
+
+    batch: int = Field(default=32, ge=1)
+    """Images, or texts, in one batch of a CLIP model."""
 
     threshold: float = Field(default=0.2, ge=0, le=1)
     """Smallest score of a pair that is kept."""
@@ -204,6 +222,10 @@ class Aggregate(Recipe):
 
     max_images_per_text: int = Field(default=10, ge=1)
     """A text that stands with more images than this is dropped everywhere."""
+
+    decontaminate: list[str] = []
+    """Files with hashes of evaluation sets, SHA-256 or 64-bit perceptual in hex, one a line: images
+    that are or look like one of them are dropped."""
 
 
 class RegionSettings(Recipe):
@@ -257,7 +279,7 @@ class Compute(Recipe):
     """Processes on this machine; None: as many as it has cores."""
 
     gpus: int = Field(default=0, ge=0)
-    """GPUs that detection may use."""
+    """GPUs that detection, CLIP models and plugged-in classifiers may use."""
 
     attempts: int = Field(default=3, ge=1)
     """How often a unit of work is tried before the build stops."""
@@ -318,4 +340,5 @@ class CorpusRecipe(Recipe):
     def digest(self) -> str:
         """Return the hash of all that shapes the corpus: not where things lie, nor the machines."""
         places = [key for key in PLACES if key != "score.model" or self.score.model != "text"]
-        return recipes.digest(self, (*places, *recipes.at_defaults(self, LATER)))
+        exclude = (*places, *recipes.at_defaults(self, LATER))
+        return recipes.digest(self, exclude, fingerprints(self))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.plugged_in import is_clip
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.units import (
     Entry,
@@ -147,6 +148,16 @@ class _Lanes:
             self._free.append(lane)
 
 
+def computes_on_gpu(recipe: CorpusRecipe, phase: str) -> bool:
+    """Say whether the units of a phase compute with a network that a GPU speeds up."""
+    filters = recipe.image_filter
+    return {
+        "detect": True,
+        "score": is_clip(recipe),
+        "image_filter": bool(filters.unsafe.model or filters.watermark.model),
+    }.get(phase, False)
+
+
 class Scheduler:
     """Runs phases of one build on the running Ray."""
 
@@ -184,7 +195,7 @@ class Scheduler:
         import ray
 
         remote = ray.remote(max_retries=0)(attempt)
-        gpus = self.recipe.compute.gpus and units[0].phase == "detect"
+        gpus = self.recipe.compute.gpus and computes_on_gpu(self.recipe, units[0].phase)
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
         target, driver = PHASES[units[0].phase], Driver.of_this_process()
         lanes = _Lanes(units)

@@ -3,7 +3,7 @@
 import difflib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -78,17 +78,30 @@ def dump(recipe: Recipe) -> str:
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def digest(recipe: Recipe, exclude: Iterable[str] = ()) -> str:
-    """Return the SHA-256 of `recipe` without the dotted keys `exclude`, which change no result."""
+def digest(
+    recipe: Recipe, exclude: Iterable[str] = (), replace: Mapping[str, Any] | None = None
+) -> str:
+    """Return the SHA-256 of `recipe` without the dotted keys `exclude`, which change no result.
+
+    `replace` gives dotted keys other values, say the hash of what lies where the key leads.
+    """
     content = recipe.model_dump(mode="json")
     for key in exclude:
-        *parents, last = key.split(".")
-        place: Any = content
-        for parent in parents:
-            place = place.get(parent, {}) if isinstance(place, dict) else {}
-        if isinstance(place, dict):
-            place.pop(last, None)
+        place, last = _holder(content, key)
+        place.pop(last, None)
+    for key, value in (replace or {}).items():
+        place, last = _holder(content, key)
+        place[last] = value
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _holder(content: dict[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """Return the mapping that holds a dotted key, a new one if there is none, and the last name."""
+    *parents, last = key.split(".")
+    place: Any = content
+    for parent in parents:
+        place = place.get(parent, {}) if isinstance(place, dict) else {}
+    return (place if isinstance(place, dict) else {}), last
 
 
 def at_defaults(recipe: Recipe, keys: Iterable[str]) -> list[str]:

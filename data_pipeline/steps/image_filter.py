@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 from data_pipeline.images import ImageError, Pixels, decode, thumbnail
 from data_pipeline.recipe import ImageFilter
+from data_pipeline.steps.image_classifiers import classify
 from data_pipeline.steps.looks import Looks, looks_of
 from data_pipeline.steps.tables import IMAGES, LOOKS, Row, read_rows, write_rows
 from data_pipeline.takedowns import FORGOTTEN, Takedowns
@@ -67,8 +68,12 @@ def _seen(pixels: Pixels, settings: ImageFilter) -> Row:
         "natural": round(looks.natural, 3),
         **looks.statistics,
     }
+    reason = reason_of_looks(looks, settings)
+    if not reason:
+        reason, evidence = classify(pixels, settings)
+        scores |= evidence
     return {
-        "reason": reason_of_looks(looks, settings),
+        "reason": reason,
         "width": pixels.shape[1],
         "height": pixels.shape[0],
         "phash": looks.phash,

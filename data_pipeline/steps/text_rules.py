@@ -29,7 +29,7 @@ _SHOUT = re.compile(r"[!?]{2,}|[$€£★☆►▶✓✔❤🔥]{2,}|>>+|<<+|={3
 _PRICE = re.compile(
     r"[$€£¥] ?\d|\b\d+(?:[.,]\d{2})? ?(?:usd|eur|gbp|dollars|euros)\b", re.IGNORECASE
 )
-_ADDRESS = re.compile(r"https?://|www\.|\b[\w-]+\.(?:com|org|net|html?|php)\b", re.IGNORECASE)
+_ADDRESS = re.compile(r"https?://\S*|www\.\S*|\b[\w-]+\.(?:com|org|net|html?|php)\b", re.IGNORECASE)
 _CATALOGUE_NUMBER = re.compile(r"\bcat(?:alogue)?\.? ?n(?:o|umber)s?\.? ?[\d., ]*", re.IGNORECASE)
 _VOWEL = re.compile(r"[aeiouyàâäáãåæèéêëìíîïòóôöõøœùúûüýÿ]", re.IGNORECASE)
 _RUN = re.compile(r"(.)\1{3,}|[bcdfghjklmnpqrstvwxz]{6,}", re.IGNORECASE)
