@@ -1,8 +1,10 @@
 """The recipe of a corpus: the names of the design, strictness, and what its hash is made of."""
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from data_pipeline.recipe import CorpusRecipe
 from trawl import recipe as recipes
@@ -24,7 +26,9 @@ shards:       {samples: 1000, image: original}
 compute:      {ray_address: null, cpus: null, gpus: 0}
 """
 CRAWL = "collect.source={kind: crawl, seeds: [a.txt]}"
-SHIPPED = sorted((Path(__file__).parents[2] / "data_pipeline" / "recipes").glob("*.yaml"))
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "build-a-corpus.md").read_text()
+SHIPPED = sorted((ROOT / "data_pipeline" / "recipes").glob("*.yaml"))
 
 
 def _load(tmp_path: Path, text: str = DESIGN, *changes: str) -> CorpusRecipe:
@@ -43,6 +47,11 @@ def test_the_recipe_of_the_design_is_read(tmp_path: Path) -> None:
 def test_shipped_recipes_are_good(place: Path) -> None:
     recipe = recipes.load(place, CorpusRecipe)
     assert recipe.name == place.stem
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.*?)^```", PAGE, re.M | re.S))
+def test_the_recipes_of_the_documentation_are_good(text: str) -> None:
+    assert recipes.parse(yaml.safe_load(text), CorpusRecipe, "page").collect.source.kind
 
 
 @pytest.mark.parametrize(
