@@ -160,10 +160,9 @@ def _list_index(place: list[Any], name: str, override: str) -> int:
 
 def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
     """Put one pydantic error into a sentence: key, what is wrong, and the fix."""
-    location = error["loc"]
+    location, known = _followed(model, error["loc"])
     key = ".".join(str(part) for part in location)
     if error["type"] == "extra_forbidden":
-        known = _keys_at(model, location[:-1])
         near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(sorted(known))}"
         return f"unknown key {key}; {hint}"
@@ -172,16 +171,30 @@ def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
     return f"key {key}: {error['msg']}, not {error.get('input')!r}"
 
 
-def _keys_at(model: type[BaseModel], location: tuple[Any, ...]) -> list[str]:
-    """Return the keys that `model` knows at `location`, looking through lists and unions."""
+def _followed(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[Any], list[str]]:
+    """Return a location as the user writes it, and the keys known where its last part stands.
+
+    Looks through lists and unions; pydantic names the member of a union by its `kind`, which is no
+    key of its own.
+    """
     models: list[type[BaseModel]] = [model]
-    for part in location:
-        if isinstance(part, int):
+    written: list[Any] = []
+    for number, part in enumerate(location):
+        of_kind = [m for m in models if len(models) > 1 and part in _kinds(m)]
+        if of_kind:
+            models = of_kind
             continue
+        written.append(part)
         fields = [m.model_fields[part].annotation for m in models if part in m.model_fields]
-        if fields:
+        if fields and number + 1 < len(location):
             models = [found for field in fields for found in _models_in(field)]
-    return [name for found in models for name in found.model_fields]
+    return written, [name for found in models for name in found.model_fields]
+
+
+def _kinds(model: type[BaseModel]) -> tuple[Any, ...]:
+    """Return what the field `kind` of a member of a union may be."""
+    field = model.model_fields.get("kind")
+    return get_args(field.annotation) if field is not None else ()
 
 
 def _models_in(annotation: Any) -> list[type[BaseModel]]:

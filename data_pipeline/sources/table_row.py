@@ -11,7 +11,7 @@ _SHOWN_LETTERS = 500
 _UNKNOWN_LICENCE = "?"  # as LAION writes it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TableRow:
     """One row: `number` counts within its slice; `fault` is a reason code, "" for a good row."""
 

@@ -8,6 +8,9 @@ def text_of(value: Any) -> str:
 
     JSON may name code points that UTF-8 has no form for; they become question marks.
     """
-    if value is None or isinstance(value, dict | list):
+    if isinstance(value, str):
+        if value.isascii() and "\0" not in value:
+            return value
+    elif value is None or isinstance(value, dict | list):
         return ""
     return str(value).replace("\0", " ").encode("utf-8", "replace").decode()

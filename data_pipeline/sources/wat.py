@@ -110,7 +110,8 @@ class _Reading:
             elif name and content:
                 self._metadata.add(name, content)
         for link in (*_entries(self._head.get("Link")), *self._links):
-            if "license" in text_of(link.get("rel")).lower() and not self._metadata.licence:
+            relation = link.get("rel")
+            if relation and "license" in text_of(relation).lower() and not self._metadata.licence:
                 self._metadata.licence = self._base[text_of(link.get("url"))]
 
     def _images(self) -> list[Candidate]:
@@ -125,7 +126,11 @@ class _Reading:
             candidate = found.get(url)
             if candidate is None:
                 candidate = found[url] = Candidate(self._page.url, url, position=len(found))
-                self._judge(candidate, link, times[url], len(times))
+                words = file_words(url)
+                self._judge(
+                    candidate, f"{words} {text_of(link.get('alt'))}", times[url], len(times)
+                )
+                _add(candidate, "filename", words)
             _add(candidate, "alt", link.get("alt"))
             _add(candidate, "title", link.get("title"))
         for image in self._metadata.images:
@@ -134,13 +139,14 @@ class _Reading:
                 continue
             candidate = Candidate(self._page.url, url, position=len(found), container="meta")
             found[url] = candidate
-            self._judge(candidate, {}, 1, len(found))
+            words = file_words(url)
+            self._judge(candidate, words, 1, len(found))
+            _add(candidate, "filename", words)
             for text in image.texts:
                 _add(candidate, "alt", text)
             _add(candidate, "title", self._metadata.title)
             _add(candidate, "surrounding", self._metadata.description)
         for candidate in found.values():
-            _add(candidate, "filename", file_words(candidate.image))
             _add(candidate, "heading", self._page.title)
         return list(found.values())
 
@@ -148,15 +154,14 @@ class _Reading:
         text = text_of(written)
         return self._base[text] if is_address(text) else None
 
-    def _judge(self, candidate: Candidate, link: dict[str, Any], times: int, images: int) -> None:
+    def _judge(self, candidate: Candidate, names: str, times: int, images: int) -> None:
         """Say how far the image stands out, as far as a WAT file lets one tell."""
-        names = f"{file_words(candidate.image)} {text_of(link.get('alt'))}"[:1000]
         candidate.dominance = dominance(
             candidate.container,
             in_figure=False,
             in_link=False,
             sides=[],
-            furniture=names_furniture(names),
+            furniture=names_furniture(names[:1000]),
             repeated=times > 1,
             position=candidate.position,
             images=images,
@@ -173,6 +178,8 @@ class _Reading:
 
 def _add(candidate: Candidate, source: str, value: Any) -> None:
     """Add a text unless it is empty, or there already from the same source."""
+    if not value:
+        return
     text = Text(source, tidy(text_of(value)))
     if text.text and text not in candidate.texts:
         candidate.texts.append(text)

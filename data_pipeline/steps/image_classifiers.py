@@ -174,11 +174,11 @@ def _preparation(folder: Path, shape: list[Any]) -> Callable[[Pixels], Outputs]:
     settings = _json(folder / "preprocessor_config.json")
     last = shape[-1] == 3
     height, width = shape[1:3] if last else shape[2:4]
-    size = settings.get("size", {})
-    size = size if isinstance(size, dict) else {"height": size, "width": size}
+    named = settings.get("size", {})
+    size: dict[str, int] = named if isinstance(named, dict) else {"shortest_edge": named}
     side = size.get("shortest_edge", _SIDE)
-    height = int(height if isinstance(height, int) else size.get("height", side))
-    width = int(width if isinstance(width, int) else size.get("width", side))
+    height = height if isinstance(height, int) else size.get("height", side)
+    width = width if isinstance(width, int) else size.get("width", side)
     mean, std = (
         np.array(settings.get(name, default), np.float32)
         for name, default in (("image_mean", [0.0] * 3), ("image_std", [1.0] * 3))
@@ -186,7 +186,7 @@ def _preparation(folder: Path, shape: list[Any]) -> Callable[[Pixels], Outputs]:
     factor = float(settings.get("rescale_factor", 1 / 255))
 
     def prepare(pixels: Pixels) -> Outputs:
-        small: Any = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
+        small: Any = cv2.resize(pixels, (int(width), int(height)), interpolation=cv2.INTER_AREA)
         found = (small.astype(np.float32) * factor - mean) / std
         return np.ascontiguousarray(found if last else found.transpose(2, 0, 1))[None]
 
@@ -196,11 +196,11 @@ def _preparation(folder: Path, shape: list[Any]) -> Callable[[Pixels], Outputs]:
 def _probabilities(logits: Outputs, several: bool) -> Outputs:
     """Return probabilities [classes]: of classes that exclude each other, unless `several`."""
     if several or logits.size == 1:
-        found: Outputs = 1 / (1 + np.exp(-np.clip(logits, -50, 50), dtype=np.float32))
-        return found
-    powers = np.exp(logits - logits.max())
-    shares: Outputs = powers / powers.sum()
-    return shares
+        found = 1 / (1 + np.exp(-np.clip(logits, -50, 50)))
+    else:
+        found = np.exp(logits - logits.max())
+        found = found / found.sum()
+    return found.astype(np.float32)
 
 
 def _unusable(key: str, place: str, error: Exception) -> RequestError:

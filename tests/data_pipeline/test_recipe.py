@@ -62,6 +62,9 @@ def test_the_recipes_of_the_documentation_are_good(text: str) -> None:
         ("collect.source.uris=[]", "uris"),
         ("score.threshold=2", r"score\.threshold"),
         ("name=a/b", "name"),
+        ("collect.source={kind: table, form: x}", r"key collect\.source\.format is missing"),
+        ("collect.source.ur=1", r"unknown key collect\.source\.ur; did you mean uris\?"),
+        ("collect.source.splits=[a]", r"splits; known keys: base, kind, uris"),
         ("regions.features=float64", r"regions\.features"),
     ],
 )

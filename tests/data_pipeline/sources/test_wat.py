@@ -84,9 +84,9 @@ def test_images_come_with_their_texts_and_what_the_page_says() -> None:
     ]
     mill, logo, hero = found.values()
     assert [(text.source, text.text) for text in mill.texts] == [
+        ("filename", "mill"),
         ("alt", "An old mill by the river"),
         ("title", "Mill"),
-        ("filename", "mill"),
         ("heading", "Mills of Kent"),
     ]
     assert ("alt", "A sail boat on a lake") in {(t.source, t.text) for t in hero.texts}
