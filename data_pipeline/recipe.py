@@ -157,8 +157,9 @@ class TextFilter(Recipe):
     max_list_parts: int = Field(default=4, ge=1)
     """Most parts between commas or bars in a text whose parts are a word or two: key words."""
 
-    max_capitals: float = Field(default=0.8, ge=0, le=1)
-    """Largest share of words that are written in capitals, in a text of at least four."""
+    max_capitals: float = Field(default=1.0, ge=0, le=1)
+    """Largest share of words that are written in capitals, in a text of at least four; 1 takes
+    all, for books have their captions in capitals."""
 
     max_dates: float = Field(default=0.6, ge=0, le=1)
     """Largest share of words that are parts of dates, in a text that holds a date."""

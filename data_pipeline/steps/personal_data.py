@@ -18,13 +18,14 @@ _RUN = re.compile(
     rf"(?P<cue>{_CUE})(?<![\w.,:/-])(?P<number>[+(]?\d[\d ().\/-]{{4,26}}\d)(?!\w|[.,:/-]\d)",
     re.IGNORECASE,
 )
-_DATE = re.compile(r"\d{4}[-./]\d{1,2}[-./]\d{1,2}|\d{1,2}[-./ ]\d{1,2}[-./ ](?:\d{4}|\d{2})")
+_DATE = re.compile(r"\d{4}[-./ ]\d{1,2}[-./ ]\d{1,2}|\d{1,2}[-./ ]\d{1,2}[-./ ](?:\d{4}|\d{2})")
 _THOUSANDS = re.compile(r"[1-9]\d?(?:[ .]\d{3})+")
 _DECIMALS = re.compile(r"\d+\.\d+ +\d+\.\d+")
 _GROUP = re.compile(r"\d+")
 _SPACE = re.compile(r"\s+")
 _BOOK = re.compile(r"isbn[-: ]*(?:1[03][: ]*)?$", re.IGNORECASE)
 _DIGITS = range(7, 16)
+_LONG = 9
 _PLAIN_DIGITS = (10, 11)  # so many in one run; with fewer or more it may be any number
 _YEARS = range(1000, 2100)
 
@@ -60,4 +61,6 @@ def _is_telephone(run: re.Match[str]) -> bool:
         return False
     if all(len(group) == 4 and int(group) in _YEARS for group in groups):
         return False
+    if len(groups) == 2 and digits < _LONG:  # of a local number: 555-1234, 2345 6789
+        return len(groups[0]) in (3, 4) and len(groups[1]) == 4
     return len(groups) > 1 or digits in _PLAIN_DIGITS

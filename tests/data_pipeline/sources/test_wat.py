@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from data_pipeline.crawl.page import Page
+from data_pipeline.crawl.warc import METADATA, read_warc
 from data_pipeline.sources.wat import page_of
 from tests.data_pipeline.build_here import build_here, reasons
 from tests.data_pipeline.sources.pictures import served, write_picture
+from trawl import storage
 
 MILL = "An old mill by the river"
 LINKS = [
@@ -132,6 +134,13 @@ def test_no_value_breaks_the_reader() -> None:
         assert json.dumps(candidate.to_row()).isascii()
         for text in (candidate.image, *(text.text for text in candidate.texts)):
             text.encode()
+
+
+def test_files_in_object_stores_are_read_alike(s3: str) -> None:
+    page = json.dumps(record_of("http://a.test/", LINKS, METAS, {})).encode()
+    storage.write_bytes(f"{s3}/wat/1.warc.wat.gz", wat_record("http://a.test/", page) * 3)
+    records = list(read_warc(f"{s3}/wat/1.warc.wat.gz", kinds=METADATA))
+    assert [record.body for record in records] == [page] * 3
 
 
 def test_a_corpus_from_wat_files(tmp_path: Path) -> None:
