@@ -140,7 +140,10 @@ class Feed:
         corpora = self._feeding.corpora
         if not any(corpus.reading.bad_shards == "skip" for corpus in corpora):
             return 0
-        groups = by_corpus(self._of_step(step))
+        # Of the positions that are this rank's before any dealing, so that each counts once.
+        first = step * self._samples + self._numbers[0] * self._micro_batch
+        own = self._order.indices(first, len(self._numbers) * self._micro_batch)
+        groups = by_corpus(own)
         return sum(corpora[number].replaced(samples) for number, samples in groups.items())
 
     def portions(self, start: int, stop: int) -> Iterator[Portion]:
