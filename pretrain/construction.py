@@ -87,6 +87,11 @@ def batches(
     """Return the maker of the batches of `stage`; RequestError where it cannot make them so."""
     kind, batch = family_of(config), stage.batch
     packed = batch.packing == "packed"
+    if packed and stage.compile:
+        raise RequestError(
+            f"stage {stage.name}: compile: a packed pass has another length each time, for which "
+            "each would be compiled anew; set compile to false"
+        )
     if not kind.packs and (packed or batch.balance > 1):
         key = "packing packed" if packed else f"balance {batch.balance}"
         raise RequestError(

@@ -6,6 +6,7 @@ function of the sample's number and of the bad shards alone, the same for every 
 """
 
 import bisect
+import hashlib
 import itertools
 import logging
 import os
@@ -211,24 +212,36 @@ class Corpus:
         return self._open.get(position) or self._opened(self.manifest.shards[position])
 
     def _opened(self, record: ShardRecord) -> Shard:
-        table = self._local(index_name(record.name), record.index_sha256, None)
-        tar = self._local(record.name, record.sha256, record.bytes)
-        try:
-            if tar.stat().st_size != record.bytes:
-                raise BadShardError(
-                    str(tar), f"{tar.stat().st_size} bytes, the manifest says {record.bytes}"
-                )
-            if self.reading.check == "always":
-                for place, sha256 in ((tar, record.sha256), (table, record.index_sha256)):
-                    if storage.sha256_of(place) != sha256:
+        for _ in range(_TRIES):
+            table = self._local(index_name(record.name), record.index_sha256, None)
+            tar = self._local(record.name, record.sha256, record.bytes)
+            try:
+                return self._checked(record, tar, table)
+            except FileNotFoundError as error:
+                if not self.remote:
+                    raise BadShardError(str(error.filename), "missing") from error
+                # Another process needed the room between the two lines.
+        raise WorkError(
+            f"{self.cache.folder}: {record.name} is removed as soon as it is fetched; raise "
+            "feeding.cache_bytes"
+        )
+
+    def _checked(self, record: ShardRecord, tar: Path, table: Path) -> Shard:
+        """Open the local files of a shard; BadShardError if they are not as `record` says."""
+        if tar.stat().st_size != record.bytes:
+            raise BadShardError(
+                str(tar), f"{tar.stat().st_size} bytes, the manifest says {record.bytes}"
+            )
+        if self.reading.check == "always":
+            for place, sha256 in ((tar, record.sha256), (table, record.index_sha256)):
+                with place.open("rb") as file:
+                    if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                         raise BadShardError(str(place), "the checksum is not the manifest's")
+        try:
             opened = Shard(tar, table)
-        except FileNotFoundError as error:
-            raise BadShardError(str(error.filename), "missing") from error
-        except BadShardError:
-            raise
-        except WorkError as error:
-            raise BadShardError(str(table), str(error).removeprefix(f"{table}: ")) from error
+        except (WorkError, ValueError) as error:
+            fault = str(error).removeprefix(f"{table}: ")
+            raise BadShardError(str(table), fault) from error
         if len(opened) != record.samples:
             raise BadShardError(
                 str(table), f"{len(opened)} samples, the manifest says {record.samples}"

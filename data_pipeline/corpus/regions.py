@@ -74,8 +74,9 @@ class Regions:
 
     def part(self, chosen: slice | npt.NDArray[np.intp]) -> "Regions":
         """Return the `chosen` regions alone: views for a slice, copies for numbers."""
-        arrays = {name: getattr(self, name) for name in FIELDS}
-        return Regions(**{name: None if a is None else a[chosen] for name, a in arrays.items()})
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
+        parts = {name: None if a is None else a[chosen] for name, a in arrays.items()}
+        return Regions(**parts)
 
     def float_features(self) -> npt.NDArray[np.float32]:
         """Return the features as a float32 copy [R, F], scaled where they are stored as int8."""

@@ -26,32 +26,27 @@ class Sample:
     What is not asked for is not read.
     """
 
-    __slots__ = ("__dict__", "_row", "shard")
+    __slots__ = ("__dict__", "row", "shard")
 
     def __init__(self, shard: "Shard", row: Any) -> None:
         self.shard = shard
-        self._row = row
-
-    @property
-    def row(self) -> Any:
-        """The sample's row of the index."""
-        return self._row
+        self.row = row
 
     @cached_property
     def key(self) -> str:
         """The sample's key."""
-        key: str = self._row["key"].decode()
+        key: str = self.row["key"].decode()
         return key
 
     @property
     def region_count(self) -> int:
         """How many regions the sample has."""
-        return int(self._row["count"])
+        return int(self.row["count"])
 
     @cached_property
     def meta(self) -> dict[str, Any]:
         """The content of `KEY.json`; WorkError if it cannot be read."""
-        data = self.shard.member(self._row, "json")
+        data = self.shard.member(self.row, "json")
         try:
             meta = json.loads(bytes(data))
         except ValueError as error:
@@ -65,7 +60,7 @@ class Sample:
         """The regions as read-only views, without copying; WorkError if they cannot be read."""
         arrays: dict[str, Any] = dict.fromkeys(FIELDS)
         try:
-            for name, place in index.placements_in(self._row).items():
+            for name, place in index.placements_in(self.row).items():
                 arrays[name] = place.view(self.shard.view)
         except ValueError as error:
             raise self.shard.past_the_end(str(error)) from error

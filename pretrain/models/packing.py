@@ -100,12 +100,11 @@ def _row_by_row(
 ) -> Tensor:
     """Return the attention one row after another: the reference."""
     sizes = packing.starts.diff().tolist()
-    rows = zip(*(part[0].split(sizes) for part in (query, key, value)), strict=True)
-    mixed = [
-        plain_attention(*(part.transpose(0, 1)[None] for part in row), None, dropout)
-        for row in rows
-    ]
-    return torch.cat([part[0].transpose(0, 1) for part in mixed])[None]
+    mixed = []
+    for row in zip(*(part[0].split(sizes) for part in (query, key, value)), strict=True):
+        asking, offering, told = (part.transpose(0, 1)[None] for part in row)
+        mixed.append(plain_attention(asking, offering, told, None, dropout)[0].transpose(0, 1))
+    return torch.cat(mixed)[None]
 
 
 def _padded(
