@@ -47,7 +47,7 @@ def step(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[float,
     began = time.process_time()
     loss = model(**batch).pooler_output.square().mean()
     loss.backward()
-    return time.process_time() - began, float(loss)
+    return time.process_time() - began, float(loss.detach())
 
 
 def main() -> None:

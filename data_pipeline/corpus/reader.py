@@ -212,7 +212,8 @@ class Corpus:
         return self._open.get(position) or self._opened(self.manifest.shards[position])
 
     def _opened(self, record: ShardRecord) -> Shard:
-        for _ in range(_TRIES):
+        """Open a shard; BadShardError if it is not as `record` says."""
+        for attempt in range(_TRIES):
             table = self._local(index_name(record.name), record.index_sha256, None)
             tar = self._local(record.name, record.sha256, record.bytes)
             try:
@@ -221,6 +222,12 @@ class Corpus:
                 if not self.remote:
                     raise BadShardError(str(error.filename), "missing") from error
                 # Another process needed the room between the two lines.
+            except BadShardError:
+                if not self.remote or attempt:
+                    raise
+                # A copy that was damaged here says nothing of the shard.
+                storage.remove(tar)
+                storage.remove(table)
         raise WorkError(
             f"{self.cache.folder}: {record.name} is removed as soon as it is fetched; raise "
             "feeding.cache_bytes"

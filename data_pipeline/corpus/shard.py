@@ -4,7 +4,6 @@ Nothing here takes offsets on trust: an index that points outside its shard is a
 read elsewhere.
 """
 
-import json
 import mmap
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic_core import from_json
 
 from data_pipeline.corpus import index
 from data_pipeline.corpus.regions import FIELDS, Regions
@@ -48,7 +48,8 @@ class Sample:
         """The content of `KEY.json`; WorkError if it cannot be read."""
         data = self.shard.member(self.row, "json")
         try:
-            meta = json.loads(bytes(data))
+            # The parser that checked it when it was written, and twice as fast as json's.
+            meta = from_json(bytes(data))
         except ValueError as error:
             raise WorkError(f"{self.shard.path}: {self.key}.json is not JSON ({error})") from error
         if not isinstance(meta, dict):

@@ -150,3 +150,18 @@ def test_a_shard_damaged_in_the_store_is_named(tmp_path: Path, s3: str) -> None:
     skipping = Corpus(f"{s3}/cache-damaged", Reading(cache=tmp_path, bad_shards="skip"))
     assert len({sample.key for sample in skipping}) <= 5
     assert skipping.replaced(range(8)) == 3
+
+
+@pytest.mark.parametrize("suffix", [".tar", ".index"])
+def test_a_copy_that_was_damaged_here_is_fetched_again(
+    tmp_path: Path, s3: str, suffix: str
+) -> None:
+    whole = write_corpus(f"{s3}/cache-copies")
+    corpus = Corpus(f"{s3}/cache-copies", Reading(cache=tmp_path))
+    keys = [sample.key for sample in corpus]
+    record = whole.shards[1]
+    sha256 = record.sha256 if suffix == ".tar" else record.index_sha256
+    copy = corpus.cache.path(sha256, f"x{suffix}")
+    copy.write_bytes(copy.read_bytes()[:-512])
+    again = Corpus(f"{s3}/cache-copies", Reading(cache=tmp_path))
+    assert [sample.key for sample in again] == keys
