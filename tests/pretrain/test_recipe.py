@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 
 import pretrain.recipe
-from pretrain import presets
+from pretrain import construction, presets
 from pretrain.checkpoints import lineage
+from pretrain.models import families
 from pretrain.recipe import PretrainRecipe
 from tests.pretrain import runs
 from trawl import recipe as recipes
@@ -143,3 +144,40 @@ def test_keys_that_came_later_leave_the_hash_of_a_recipe_without_them(tmp_path: 
     assert "activation_checkpointing" not in part
     assert "compile" not in part
     assert lineage.recipe_part(other, other.stages[0])["stage"]["activation_checkpointing"] is True
+
+
+def test_what_is_not_used_leaves_the_hash_of_a_recipe_alone(tmp_path: Path) -> None:
+    recipe = _load(tmp_path)
+    part = lineage.recipe_part(recipe, recipe.stages[0])["stage"]
+    assert not {"shuffle_shards", "packing", "balance"} & {*part, *part["batch"]}
+    used = (
+        "stages.0.shuffle_shards=4",
+        "stages.0.batch.packing=packed",
+        "stages.0.batch.balance=2",
+    )
+    recipe = _load(tmp_path, *used, "feeding.workers=3")
+    part = lineage.recipe_part(recipe, recipe.stages[0])["stage"]
+    assert (part["shuffle_shards"], part["batch"]["packing"], part["batch"]["balance"]) == (
+        4,
+        "packed",
+        2,
+    )
+
+
+@pytest.mark.parametrize(
+    ("family", "override", "words"),
+    [
+        ("vilbert", "stages.0.batch.packing=packed", "packing packed: the batches of vilbert"),
+        ("lxmert", "stages.0.batch.packing=packed", "packing packed: the batches of lxmert"),
+        ("xvlm", "stages.0.batch.balance=2", "balance 2: the batches of xvlm"),
+        ("oscar", "stages.0.compile=true", "set compile to false"),
+    ],
+)
+def test_a_packing_that_cannot_be_is_refused(
+    tmp_path: Path, family: str, override: str, words: str
+) -> None:
+    changes = [override] if family != "oscar" else [override, "stages.0.batch.packing=packed"]
+    recipe = _load(tmp_path, *changes)
+    config = families.family(family).configuration.of_size("tiny")
+    with pytest.raises(RequestError, match=words):
+        construction.batches(recipe, recipe.stages[0], [], None, config)  # type: ignore[arg-type]
