@@ -70,7 +70,8 @@ def image_encoder(model: nn.Module) -> tuple[nn.Module, torch.Tensor]:
     Its images have one size, so that what it does is the same for each.
     """
     config: Any = model.config
-    encoder = copy.deepcopy(model.get_submodule("vision_encoder")).to("meta")
+    encoder: nn.Module = copy.deepcopy(model.get_submodule("vision_encoder"))
+    nn.Module.to(encoder, "meta")
     return encoder, torch.empty(1, 3, config.image_size, config.image_size, device="meta")
 
 
