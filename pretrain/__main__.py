@@ -1,7 +1,6 @@
 """One rank of a run: `torchrun ... -m pretrain run RECIPE`, as `trawl pretrain run` starts it."""
 
 import argparse
-import errno
 import logging
 import os
 import sys
@@ -58,17 +57,12 @@ def main(arguments: list[str] | None = None) -> int:
     return ending.code
 
 
-# The disk is full or over quota, cannot be written any more, or fails.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 # What gloo and NCCL say when a rank that they talk to is gone.
 _GONE = ("Connection closed by peer", "Connection reset by peer", "remote process exited")
 
 
 def unforeseen(rank: int, error: Exception) -> Ending:
     """Return the ending of a rank that `error` ended, which no part of ours had put into words."""
-    if isinstance(error, OSError) and error.errno in _DISK:
-        place = error.filename or "the run's folder"
-        return Ending(ExitCode.BAD_NODE, f"rank {rank}: {place}: {error.strerror}; make room there")
     if any(words in str(error) for words in _GONE):
         # The one that is gone has left its own word, or its exit code tells.
         return Ending(ExitCode.FAILURE, f"rank {rank} lost another rank; see what became of that")

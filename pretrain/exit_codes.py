@@ -4,9 +4,13 @@ The numbers follow sysexits.h where it has one, so that they collide with neithe
 (126 and up) nor with a signal's. `docs/exit-codes.md` says what a launcher does about each.
 """
 
+import errno
 from enum import IntEnum
 
 from trawl.errors import TrawlError, WorkError
+
+# The disk is full or over quota, cannot be written any more, or fails.
+DISK_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 class ExitCode(IntEnum):

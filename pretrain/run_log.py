@@ -19,6 +19,8 @@ def open_log(path: Path) -> None:
     # On the file descriptor, since gloo and DeepSpeed's C++ parts print past Python.
     os.dup2(file, 1)
     os.close(file)
+    # A disk that is full ends the run in one line; that its log is lost too needs no traceback.
+    logging.raiseExceptions = False
     handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.captureWarnings(True)

@@ -24,7 +24,7 @@ from pretrain.batch_size import micro_batch_size
 from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.save import Saver, Written
-from pretrain.exit_codes import ExitCode, PreemptionError
+from pretrain.exit_codes import DISK_FAULTS, ExitCode, NodeError, PreemptionError
 from pretrain.feeding import Feed, Feeding
 from pretrain.guards import RollbackError
 from pretrain.held_out import held_out
@@ -116,6 +116,9 @@ def _run(run: Run, wanted: list[StageRecipe]) -> None:
         run.event("run-stopped", code=int(error.exit_code), message=str(error))
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
+            place = error.filename or folder.local
+            raise NodeError(f"{place}: {error.strerror}; make room there") from error
         if not stop.came:
             raise
         _LOG.exception("after the signal to stop")

@@ -199,7 +199,7 @@ class _Reading:
     def __init__(self, corpus: Corpus) -> None:
         self._corpus = corpus
 
-    def make(self, positions: Sequence[Place]) -> Batch:
+    def make_stored(self, positions: Sequence[Place]) -> Batch:
         features = [self._corpus[sample].regions.float_features() for _, sample, *_ in positions]
         return {"features": torch.from_numpy(np.concatenate(features))}
 

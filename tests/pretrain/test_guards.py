@@ -95,7 +95,7 @@ class _Maker:
         self._rows[BAD * SAMPLES - 3] = torch.nan
         self._rows = self._rows.to(dtype)
 
-    def make(self, positions: Sequence[Place]) -> Batch:
+    def make_stored(self, positions: Sequence[Place]) -> Batch:
         return {"input": self._rows[[place for *_, place in positions]]}
 
 
