@@ -8,8 +8,17 @@ from typing import Any
 from pydantic import Field
 
 from data_pipeline import build as building
+from data_pipeline.collecting import archives
 from data_pipeline.corpus.manifest import read_manifest
-from data_pipeline.recipe import CaptionsSource, CorpusRecipe, CrawlSource, WarcSource
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.sources import table
+from data_pipeline.sources.recipe import (
+    CaptionsSource,
+    CrawlSource,
+    TableSource,
+    WarcSource,
+    WatSource,
+)
 from trawl import chance, recipe, storage
 from trawl.errors import RequestError
 from trawl.events import read_events
@@ -99,16 +108,18 @@ def _probe(asked: CorpusRecipe, share: float, folder: str) -> tuple[CorpusRecipe
     """Return the recipe of a share of the input, what it is in words, and its bytes."""
     source = asked.collect.source
     changes: dict[str, Any]
-    if isinstance(source, WarcSource):
-        files = building.warc_files(source)
+    if isinstance(source, WarcSource | WatSource):
+        files = [file.uri for file in archives(source)]
         draw = chance.generator("plan", *files)
         count = max(1, round(share * len(files)))
         chosen = sorted(files[n] for n in draw.permutation(len(files))[:count].tolist())
-        changes, told = {"uris": chosen}, f"{count} of {len(files)} WARC files"
+        changes, told = {"uris": chosen}, f"{count} of {len(files)} {source.kind.upper()} files"
         size = float(sum(storage.size(uri) for uri in chosen))
     elif isinstance(source, CrawlSource):
         count = max(1, round(share * source.max_pages))
         changes, told, size = {"max_pages": count}, f"a crawl of at most {count} pages", 0.0
+    elif isinstance(source, TableSource):
+        changes, told, size = _table_probe(source, share, folder)
     else:
         changes, told, size = _captions_probe(source, share, folder)
     collect = asked.collect.model_copy(update={"source": source.model_copy(update=changes)})
@@ -116,9 +127,31 @@ def _probe(asked: CorpusRecipe, share: float, folder: str) -> tuple[CorpusRecipe
     return asked.model_copy(update={"collect": collect, "compute": compute}), told, size
 
 
+def _table_probe(
+    source: TableSource, share: float, folder: str
+) -> tuple[dict[str, Any], str, float]:
+    """Copy a share of the good rows of a table, spread over it, into a table of its own."""
+    place = storage.join(folder, "probe.tsv")
+    count = total = 0
+    with storage.open_atomic(place) as file:
+        for part in table.slices(source):
+            for row in table.read_slice(part, source):
+                total += 1
+                if not row.fault and count < max(1, round(share * total)):
+                    file.write(f"{row.url}\t{' '.join(row.caption.split())}\n".encode())
+                    count += 1
+    kind = table.text_source(source)
+    changes = {"format": "cc12m", "uris": [place], "columns": None, "text_source": kind}
+    return changes, f"{count} of {total} rows of a table", float(storage.size(place))
+
+
 def _captions_probe(
     source: CaptionsSource, share: float, folder: str
 ) -> tuple[dict[str, Any], str, float]:
+    if source.captions is None or source.format not in ("coco", "karpathy"):
+        raise RequestError(
+            f"no probe of a caption set of format {source.format}; give the rates of another"
+        )
     content = storage.read_json(source.captions)
     images = content["images"]
     count = max(1, round(share * len(images)))

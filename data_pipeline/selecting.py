@@ -32,6 +32,7 @@ _TOUCHED: dict[str, tuple[str, ...]] = {
     "score": ("score",),
     "score.model": ("sentences", *_LATE),  # `text` judges texts where they are cleaned
     "aggregate": (),
+    "aggregate.decontaminate": ("score",),
     "shards": (),
     "name": (),
     "out": (),
@@ -80,6 +81,8 @@ def _touched(known: CorpusRecipe, asked: CorpusRecipe) -> set[str]:
                 "fetched; build anew with it"
             )
         touched.update(_TOUCHED.get(key, _TOUCHED.get(first, ())))
+        if key == "aggregate.near_duplicate_bits" and asked.aggregate.decontaminate:
+            touched.add("score")  # where images near to those of evaluation sets are dropped
     return touched
 
 

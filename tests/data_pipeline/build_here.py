@@ -7,14 +7,14 @@ from data_pipeline.build import run_phases
 from data_pipeline.corpus.decisions import read_decisions
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.scheduling import PHASES, Driver, attempt
-from data_pipeline.units import Entry, Unit, finish_phase
+from data_pipeline.units import Entry, Ledger, Unit, finish_phase
 
 
 class Inline:
     """Does what `scheduling.Scheduler` does, for builds of a few units."""
 
     def __init__(self, out: str, recipe: CorpusRecipe) -> None:
-        self.out, self.recipe = out, recipe
+        self.out, self.recipe, self.ledger = out, recipe, Ledger(out)
         self.counts: dict[str, dict[str, int]] = {}
 
     def run(self, phase: str, units: list[Unit]) -> dict[str, Entry]:

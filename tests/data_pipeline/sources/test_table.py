@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.corpus.decisions import read_decisions
+from data_pipeline.rates import _probe
+from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.sources import table, table_lines
 from data_pipeline.sources.recipe import TableSource
 from data_pipeline.sources.table_row import TableRow
@@ -166,6 +168,19 @@ def test_tables_in_object_stores_are_read_alike(tmp_path: Path, s3: str) -> None
     for form in ("cc12m", "datacomp"):
         content = {"kind": "table", "format": form, "uris": [f"{s3}/tables"]}
         assert _good(TableSource.model_validate(content)) == [(A, DOG), (B, CAT)]
+
+
+def test_a_plan_probes_a_share_of_a_table(tmp_path: Path) -> None:
+    rows = "".join(f"a caption of {n}\thttp://h.test/{n}.jpg\n" for n in range(100))
+    (tmp_path / "cc3m.tsv").write_text(rows + "no row\n")
+    source = {"kind": "table", "format": "cc3m", "uris": [str(tmp_path / "cc3m.tsv")]}
+    recipe = CorpusRecipe.model_validate({"name": "test", "collect": {"source": source}})
+    probe, told, _ = _probe(recipe, 0.1, str(tmp_path / "scratch"))
+    assert told == "10 of 101 rows of a table"
+    assert isinstance(probe.collect.source, TableSource)
+    found = _good(probe.collect.source)
+    assert len(found) == 10
+    assert all(url == f"http://h.test/{text.split()[-1]}.jpg" for url, text in found)
 
 
 def test_hostile_rows_become_decisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

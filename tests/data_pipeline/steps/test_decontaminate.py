@@ -9,6 +9,7 @@ import pytest
 
 from data_pipeline.corpus.decisions import read_decisions
 from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.selecting import _touched
 from data_pipeline.steps.decontaminate import any_near, any_near_plainly, load_lists
 from tests.data_pipeline.build_here import build_here
 from tests.data_pipeline.sources.pictures import write_picture
@@ -98,6 +99,29 @@ def test_the_content_of_the_lists_is_in_the_hash(tmp_path: Path) -> None:
     assert digest(one, other) == digest(other, same)
     with pytest.raises(RequestError, match=r"aggregate\.decontaminate: .*none\.txt"):
         digest(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "again"),
+    [
+        ({}, {"decontaminate": ["a.txt"]}, {"score"}),
+        ({"decontaminate": ["a.txt"]}, {}, {"score"}),
+        (
+            {"decontaminate": ["a.txt"]},
+            {"decontaminate": ["a.txt"], "near_duplicate_bits": 3},
+            {"score"},
+        ),
+        ({}, {"near_duplicate_bits": 3}, set()),
+    ],
+)
+def test_a_selection_matches_again_where_it_must(
+    before: dict[str, object], after: dict[str, object], again: set[str]
+) -> None:
+    content = {"collect": {"source": {"kind": "warc", "uris": ["x"]}}, "name": "test"}
+    known, asked = (
+        CorpusRecipe.model_validate({**content, "aggregate": part}) for part in (before, after)
+    )
+    assert _touched(known, asked) == again
 
 
 def test_many_hashes_cost_little() -> None:
