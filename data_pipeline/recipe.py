@@ -198,8 +198,8 @@ class Score(Recipe):
     """False gives every text the score 1: for captions written by people."""
 
     model: str = "builtin"
-    """`builtin` (the demo's world), `text`, a JSON file that `train-scorer` wrote, or the folder of a
-    CLIP model of transformers or open_clip, whose cosine is the score.
+    """`builtin` (the demo's world), `text`, a JSON file that `train-scorer` wrote, or the folder of
+    a CLIP model of transformers or open_clip, whose cosine is the score.
 
     `text` judges each text by where it stands and what it shares with the other names of the
     picture, and looks at no image: for webs of things that the detector does not know.
