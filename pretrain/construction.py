@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from data_pipeline.corpus.faults import BadShardError
 from data_pipeline.corpus.reader import Corpus
 from pretrain.batch_size import LOOKED_AT, Lengths
 from pretrain.batches.order import SampleOrder
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
 from pretrain.checkpoints.pull import verify
 from pretrain.checkpoints.shelf import resolve
+from pretrain.exit_codes import DataError
 from pretrain.models.bert_initialisation import initialise_from_bert
 from pretrain.models.families import Batches, family, family_of
 from pretrain.models.loading import load_pretrained
@@ -47,8 +49,16 @@ class Parts:
 def build(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ranks) -> Parts:
     """Return the parts of `stage`, the same on every rank.
 
-    Raises RequestError for a corpus, tokenizer or release that is not there.
+    Raises RequestError for a corpus, tokenizer or release that is not there, DataError for a shard
+    that cannot be read.
     """
+    try:
+        return _built(recipe, stage, run, ranks)
+    except BadShardError as error:
+        raise DataError(str(error)) from error
+
+
+def _built(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ranks) -> Parts:
     reading = recipe.feeding.reading()
     corpora = [Corpus(data.corpus, reading) for data in stage.data]
     check_cache(stage, corpora)
