@@ -75,7 +75,9 @@ class Regions:
     def part(self, chosen: slice | npt.NDArray[np.intp]) -> "Regions":
         """Return the `chosen` regions alone: views for a slice, copies for numbers."""
         arrays: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
-        parts = {name: None if a is None else a[chosen] for name, a in arrays.items()}
+        parts: dict[str, Any] = {
+            name: None if array is None else array[chosen] for name, array in arrays.items()
+        }
         return Regions(**parts)
 
     def float_features(self) -> npt.NDArray[np.float32]:
