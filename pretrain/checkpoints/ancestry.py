@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from data_pipeline.corpus.manifest import manifest_sha256
@@ -79,14 +78,13 @@ def _parent(uri: str, content: dict[str, Any], parent: dict[str, Any]) -> Link:
 def _places(uri: str, content: dict[str, Any], sha256: str) -> Iterator[str]:
     """Yield where a parent may lie: another stage of the run, the next shelf, the recipe's word."""
     recipe = content.get("recipe", {})
-    base = str(uri).rstrip("/")
+    above = uri.rstrip("/").rpartition("/")[0] or "."
     if stage := recipe.get("parent_stage"):
-        above = base.rpartition("/")[0]
         yield storage.join(above, stage)
-        yield storage.join(above.rpartition("/")[0], stage, address(sha256))
+        yield storage.join(above.rpartition("/")[0] or ".", stage, address(sha256))
     init = (recipe.get("stage") or {}).get("init") or recipe.get("model", {}).get("init") or {}
     if place := init.get("published"):
         yield place
         yield storage.join(place, address(sha256))
     # A release that was pulled lies alone; what it came from may have been pulled beside it.
-    yield storage.join(base.rpartition("/")[0], PurePosixPath(address(sha256)).name)
+    yield storage.join(above, address(sha256))
