@@ -247,8 +247,9 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
         def note(step: metrics.StepMetrics) -> None:
             run.stop.training = True
             budget.step(step.seconds)
-            counted = {"replaced": obedient.replaced, "storage_retries": obedient.retries}
-            record.write(replace(step, **counted))
+            record.write(
+                replace(step, replaced=obedient.replaced, storage_retries=obedient.retries)
+            )
             for shard, fault in feed.new_faults():
                 run.event("shard-passed-over", shard=shard, fault=fault)
 
