@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 
 from data_pipeline.images import Pixels
 from data_pipeline.natural.screens import Chance, Colour, canvas, grey, shade, write
@@ -59,13 +59,10 @@ def line_art(chance: Chance, width: int, height: int) -> Image.Image:
 
 def cartoon(chance: Chance, width: int, height: int) -> Image.Image:
     """Flat shapes with or without black outlines, over a flat or shaded ground."""
-    image = gradient(chance, width, height) if chance.random() < 0.4 else None
-    if image is None:
-        image, draw = canvas(width, height, shade(chance, 120, 256))
-    else:
-        from PIL import ImageDraw
-
-        draw = ImageDraw.Draw(image)
+    shaded = chance.random() < 0.4
+    ground = gradient(chance, width, height) if shaded else None
+    image = ground or canvas(width, height, shade(chance, 120, 256))[0]
+    draw = ImageDraw.Draw(image)
     outline = int(chance.integers(0, 5))
     for _ in range(int(chance.integers(5, 40))):
         radius = min(width, height) * float(chance.uniform(0.03, 0.35))
@@ -88,8 +85,6 @@ def gradient(chance: Chance, width: int, height: int) -> Image.Image:
 
 def banner(chance: Chance, width: int, height: int) -> Image.Image:
     """A slide or banner: a shaded ground, a few large words, a mark, a button."""
-    from PIL import ImageDraw
-
     image = gradient(chance, width, height)
     draw = ImageDraw.Draw(image)
     for _ in range(int(chance.integers(0, 6))):
