@@ -82,7 +82,7 @@ def _edges(grey: Pixels) -> dict[str, float]:
     found["steepest"] = float(above[64] / max(above[8], 1e-6))
     strong = steps >= 24
     straight = strong & (np.minimum(across, down) <= steps >> 3)
-    found["straight"] = float(np.count_nonzero(straight) / max(1, np.count_nonzero(strong)))
+    found["straight"] = np.count_nonzero(straight) / max(1, int(np.count_nonzero(strong)))
     return found
 
 
@@ -114,7 +114,7 @@ def _patterns(grey: Pixels) -> dict[str, float]:
     Ojala et al., "Multiresolution gray-scale and rotation invariant texture classification with
     local binary patterns" (2002), with a margin of three grey levels against JPEG noise.
     """
-    centre = cv2.add(grey[1:-1, 1:-1], 3)  # saturates at 255
+    centre = np.minimum(grey[1:-1, 1:-1], 252) + np.uint8(3)
     height, width = grey.shape
     ring = ((0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0))
     brighter = [
