@@ -1,11 +1,13 @@
 """Where caption, tags and regions stand: `[CLS] caption [SEP] tags [SEP] padding regions`."""
 
+from typing import Final
+
 import numpy as np
 import numpy.typing as npt
 
 from data_pipeline.corpus.regions import Regions
 
-GEOMETRY = 6
+GEOMETRY: Final = 6
 
 
 def truncated(caption: int, tags: int, limit: int) -> tuple[int, int]:
