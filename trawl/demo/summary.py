@@ -96,4 +96,5 @@ def print_summary(summary: dict[str, Any], road: "Road") -> None:
         table.add_row(*row)
     Console().print(table)
     print(f"report: {storage.join(road.out, 'report.html')}", file=sys.stderr)
-    print(f"model:  {storage.join(road.out, 'releases')}", file=sys.stderr)
+    *_, last = summary["retrieval"]
+    print(f"model:  {storage.join(road.run, 'stages', last)}", file=sys.stderr)

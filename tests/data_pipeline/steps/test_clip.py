@@ -156,7 +156,6 @@ def test_what_open_clip_needs_is_told(tmp_path: Path) -> None:
 
 
 def test_open_clip_models_score_alike_in_batches(tmp_path: Path) -> None:
-    pytest.importorskip("open_clip")
     folder = str(write_open_clip(tmp_path / "model"))
     pictures = _pictures(5)
     batched, single = load_clip(folder, 4), load_clip(folder, 1)

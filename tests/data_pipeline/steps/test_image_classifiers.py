@@ -112,8 +112,6 @@ def test_what_onnx_needs_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("last", [False, True])
 def test_onnx_models_are_read_with_what_lies_beside_them(tmp_path: Path, last: bool) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
     write_onnx(tmp_path / "model.onnx", 2, last)
     (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "clean", "1": "marked"}}))
     mark = {"model": str(tmp_path), "labels": ["marked"], "threshold": 0.6}
@@ -137,8 +135,6 @@ def test_onnx_models_are_read_with_what_lies_beside_them(tmp_path: Path, last: b
 
 
 def test_an_onnx_model_of_one_output_needs_no_label(tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    pytest.importorskip("onnx")
     write_onnx(tmp_path / "model.onnx", 1)
     found = classify(BRIGHT, _settings(unsafe={"model": str(tmp_path)}))
     assert found == ("unsafe", {"unsafe": 0.5})
