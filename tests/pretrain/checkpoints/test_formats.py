@@ -9,11 +9,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from pretrain.checkpoint_cli import checkpoint
 from pretrain.checkpoints import import_export
 from pretrain.checkpoints.formats import format_named, tensors
 from pretrain.checkpoints.formats.format import MatchHead
 from pretrain.checkpoints.pull import verify
-from pretrain.cli import checkpoint
 from pretrain.models.loading import load_pretrained
 from tests.pretrain.checkpoints import originals
 from tests.pretrain.checkpoints.originals import EXAMPLES, HEADS, LAYERS, Example

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from pretrain.checkpoint_cli import checkpoint
 from pretrain.checkpoints import ancestry, catalogue, fetch, lineage, manifest, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.pull import pull, verify
-from pretrain.cli import checkpoint
 from pretrain.recipe import PretrainRecipe
 from trawl import recipe as recipes
 from trawl import storage
