@@ -17,6 +17,7 @@ import pytest
 _COSTLY = ("small_demo", "undisturbed")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep the tests of a file, and those that share a costly fixture, in one process (xdist)."""
 

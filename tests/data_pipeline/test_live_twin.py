@@ -30,7 +30,9 @@ def _fates(out: Path) -> list[dict[str, Any]]:
     """Return all decisions without what tells how an image was asked for."""
     rows = list(read_decisions(str(out)))
     for row in rows:
-        row["reason"] = "absent" if row["reason"] in ABSENT else row["reason"]
+        # The twin speaks TLS alone: what lies at a plain address is not there to be had.
+        plain = row["reason"] == "connection" and row["url"].startswith("http:")
+        row["reason"] = "absent" if plain or row["reason"] in ABSENT else row["reason"]
         row["scores"] = json.loads(row["scores"])
         row["scores"].pop("status", None)
     return sorted(rows, key=lambda row: (row["page"], row["position"], row["url"]))

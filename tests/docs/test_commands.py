@@ -1,7 +1,9 @@
 """Every command in the documentation runs, in the order in which a reader would give them."""
 
+import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -35,15 +37,22 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_run(name: str, folder: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands(ROOT / "docs" / name)],
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    said = folder / f"{name}.log"
+    with said.open("w") as log:
+        process = subprocess.Popen(
+            ["bash", "-euxo", "pipefail", "-c", commands(ROOT / "docs" / name)],
+            cwd=folder,
+            env={**os.environ, "PATH": path},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        status = process.wait()
+    # A page that failed half-way may have left a server behind.
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    assert status == 0, said.read_text()[-6000:]
 
 
 def test_the_readme_names_targets_that_exist() -> None:

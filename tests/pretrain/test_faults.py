@@ -149,7 +149,7 @@ def test_a_rank_that_is_killed_or_stopped_ends_the_run_as_a_bad_node(
     if sent == signal.SIGSTOP:
         assert "waiting for it: rank 0 in all" in process.said
         assert runs.events(run, "run-stopped")[-1]["code"] == ExitCode.BAD_NODE
-        assert "watchdog: no progress while computing step" in (run / "logs/0.log").read_text()
+        assert "watchdog: no progress while " in (run / "logs/0.log").read_text()
 
 
 def test_a_truncated_checkpoint_is_named_and_the_one_before_is_taken(

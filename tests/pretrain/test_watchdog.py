@@ -1,6 +1,7 @@
 """The watchdog alone: a rank that does not come to a collective, and what is said of it."""
 
 import os
+import signal
 import socket
 import time
 from pathlib import Path
@@ -22,6 +23,8 @@ PATIENCE = 4.0
 def _rank(rank: int, folder: str) -> None:
     """Rank 0 waits in a barrier for rank 1, which never comes."""
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": Path(folder, "port").read_text()}
+    # As every rank of a run, it outlives its launcher's SIGTERM until the cause is told.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.environ |= {**address, "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     ranks = join()
     with watching(RunFolder(folder), ranks, silent_seconds=60) as watchdog:

@@ -21,7 +21,7 @@ def faulty(s3_settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iter
 
 def test_what_is_written_through_faults_is_read_through_faults(faulty: FaultyStore) -> None:
     before = retries.count()
-    folder = "s3://trawl/faulty"
+    folder = "s3://trawl/faulty-small"
     contents = {f"{folder}/{number}": str(number).encode() * 9999 for number in range(12)}
     for uri, content in contents.items():
         if len(uri) % 2:
