@@ -14,7 +14,7 @@ demo: .venv/ready
 test: .venv/ready
 	bash tests/install-services.sh
 	$(MAKE) --no-print-directory check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Whole demos and runs killed many times over: many minutes, so not with every test.
 soak: .venv/ready

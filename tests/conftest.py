@@ -12,22 +12,15 @@ from pathlib import Path
 
 import pytest
 
-# Fixtures that take a minute to make: what uses one runs in one process, and before the rest, so
-# that no process is left alone with them at the end.
-_COSTLY = ("small_demo", "undisturbed")
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file, and those that share a costly fixture, in one process (xdist)."""
+    """Put first what takes longest in one piece, so that no process is left alone with it (xdist)."""
 
-    def costly(item: pytest.Item) -> str | None:
-        used = getattr(item, "fixturenames", ())
-        return next((name for name in _COSTLY if name in used), None)
+    def is_long(item: pytest.Item) -> bool:
+        shared = {"small_demo", "undisturbed"} & set(getattr(item, "fixturenames", ()))
+        return bool(shared) or item.path.parent.name == "docs"
 
-    items.sort(key=lambda item: not (costly(item) or item.path.parent.name == "docs"))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(costly(item) or item.location[0]))
+    items.sort(key=lambda item: not is_long(item))
 
 
 @pytest.fixture(scope="session")
