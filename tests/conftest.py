@@ -14,7 +14,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put first what takes longest in one piece, so that no process is left alone with it (xdist)."""
+    """Put first what takes longest in one piece: no process is left alone with it (xdist)."""
 
     def is_long(item: pytest.Item) -> bool:
         shared = {"small_demo", "undisturbed"} & set(getattr(item, "fixturenames", ()))
