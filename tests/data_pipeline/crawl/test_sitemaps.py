@@ -34,7 +34,7 @@ def _index(*places: str) -> bytes:
     "data",
     [
         PAGES,
-        gzip.compress(PAGES),
+        gzip.compress(PAGES, mtime=0),
         b"\n \xef\xbb\xbf" + PAGES.partition(b"\n")[2],
         PAGES.decode().replace("UTF-8", "UTF-16").encode("utf-16"),
         PAGES.replace(b"<url>", b"<s:url>")
