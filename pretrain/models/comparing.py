@@ -7,6 +7,8 @@ takes two hundred (compare Trockman and Kolter, "Mimetic initialization of self-
 ICML 2023).
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 
@@ -14,6 +16,7 @@ from pretrain.models.blocks import SelfAttention
 
 # Segments may be told apart, but must not outweigh that two words are equal.
 _FAINT_SEGMENTS = 0.4
+_FAINT_REGIONS = 0.1
 
 
 @torch.no_grad()
@@ -29,3 +32,10 @@ def start_comparing(embeddings: nn.Module, layers: nn.Module, heads: int) -> Non
     for module in layers.modules():
         if isinstance(module, SelfAttention):
             module.start_comparing(heads)
+
+
+@torch.no_grad()
+def start_faint(layers: Iterable[nn.Linear]) -> None:
+    """Let what `layers` add to the text from regions be faint at first, so that words stand out."""
+    for layer in layers:
+        layer.weight.mul_(_FAINT_REGIONS)

@@ -13,7 +13,7 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Pooler, TextEmbeddings
-from pretrain.models.comparing import start_comparing
+from pretrain.models.comparing import start_comparing, start_faint
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.lxmert_config import LxmertConfig
@@ -80,6 +80,8 @@ class LxmertModel(LxmertPreTrainedModel):
         # The layers that text passes, whether alone or between two looks at the regions.
         text_layers = [*self.encoder.layer, *(each.lang_self_att for each in self.encoder.x_layers)]
         start_comparing(self.embeddings, nn.ModuleList(text_layers), config.comparing_heads)
+        if config.comparing_heads:
+            start_faint(each.visual_attention.output.dense for each in self.encoder.x_layers)
 
     def forward(
         self,

@@ -58,7 +58,8 @@ class LxmertConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     comparing_heads: int = 0
     """Attention heads of each text layer that start by finding equal tokens while the others
-    average; 0: all start at random, as published. For a small network without BERT's weights."""
+    average, and what regions add to text is faint at first; 0: all start at random, as published.
+    For a small network without BERT's weights."""
     layer_norm_eps: float = 1e-12
     pad_token_id: int | None = 0
     tie_word_embeddings: bool = True
