@@ -35,7 +35,7 @@ def start_comparing(embeddings: nn.Module, layers: nn.Module, heads: int) -> Non
 
 
 @torch.no_grad()
-def start_faint(layers: Iterable[nn.Linear]) -> None:
+def start_faint(layers: Iterable[nn.Module]) -> None:
     """Let what `layers` add to the text from regions be faint at first, so that words stand out."""
     for layer in layers:
-        layer.weight.mul_(_FAINT_REGIONS)
+        layer.get_parameter("weight").mul_(_FAINT_REGIONS)

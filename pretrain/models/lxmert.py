@@ -81,7 +81,8 @@ class LxmertModel(LxmertPreTrainedModel):
         text_layers = [*self.encoder.layer, *(each.lang_self_att for each in self.encoder.x_layers)]
         start_comparing(self.embeddings, nn.ModuleList(text_layers), config.comparing_heads)
         if config.comparing_heads:
-            start_faint(each.visual_attention.output.dense for each in self.encoder.x_layers)
+            name = "visual_attention.output.dense"
+            start_faint(each.get_submodule(name) for each in self.encoder.x_layers)
 
     def forward(
         self,
