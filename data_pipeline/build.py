@@ -28,6 +28,7 @@ from data_pipeline.corpus.manifest import (
     write_manifest,
 )
 from data_pipeline.corpus.verify import stray_files
+from data_pipeline.detector.arithmetic import slow_number
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.retry_state import finished_retries
 from data_pipeline.scheduling import PHASES, Scheduler
@@ -72,9 +73,15 @@ def build(recipe: CorpusRecipe, out: str) -> None:
 
 
 def warn(recipe: CorpusRecipe, log: EventLog) -> None:
-    """Say once a build, into its events and on stderr, which classifiers of images are off."""
-    for kind in missing(recipe.image_filter):
-        text = f"image_filter.{kind}.model is null: {kind} images are NOT looked for and stay in"
+    """Say once a build, in its events and on stderr, what is left undone and what is slow."""
+    texts = [
+        f"image_filter.{kind}.model is null: {kind} images are NOT looked for and stay in"
+        for kind in missing(recipe.image_filter)
+    ]
+    texts += slow_number(
+        recipe.regions.number, "cuda" if recipe.compute.gpus else "cpu", "regions.number"
+    )
+    for text in texts:
         log.write("warning", text=text)
         print(f"WARNING: {text}", file=sys.stderr, flush=True)
 

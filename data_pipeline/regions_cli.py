@@ -63,6 +63,9 @@ def train(
     device: Annotated[
         str, typer.Option(help="cpu, cuda (a GPU for each process), or auto: a GPU where one is.")
     ] = "auto",
+    number: Annotated[
+        str, typer.Option(help="float32 or bfloat16, of the convolutions.")
+    ] = "bfloat16",
 ) -> None:
     """Train the small Faster R-CNN; killed anywhere, the same command goes on.
 
@@ -73,14 +76,26 @@ def train(
 
     import torch
 
+    from data_pipeline.detector.arithmetic import slow_number
     from data_pipeline.detector.making import open_source
     from data_pipeline.detector.processes import device_kind, joined, start
     from data_pipeline.detector.training import TrainingSettings
+    from trawl.errors import RequestError
 
+    if number not in ("float32", "bfloat16"):
+        raise RequestError(f"--number {number} is not known; choose float32 or bfloat16")
     kind = device_kind(device)
+    for text in slow_number(number, kind, "--number"):
+        typer.echo(f"WARNING: {text}", err=True)
     torch.set_num_threads(threads)
     source = open_source(data or [], world, split, scenes)
-    settings = TrainingSettings(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    settings = TrainingSettings(
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        seed=seed,
+        bfloat16=number == "bfloat16",
+    )
     work = partial(_make_weights, source, out, settings, cache, workers, _this_command())
     if processes > 1:
         start(processes, work, kind)

@@ -6,6 +6,7 @@ it reads, decodes, detects and writes by itself, so that only numbers go through
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from data_pipeline.cluster import cluster
 from data_pipeline.corpus.manifest import Manifest, read_manifest
 from data_pipeline.derived import EVENTS, ShardUnits, claim, is_complete
+from data_pipeline.detector.arithmetic import slow_number
 from data_pipeline.detector.buckets import share_of_padding
 from data_pipeline.detector.extraction import PHASE, Extraction
 from data_pipeline.detector.extraction_recipe import PLACES, ExtractRecipe
@@ -43,6 +45,8 @@ def extract(recipe: ExtractRecipe, out: str) -> Manifest:
     digest = claim(out, recipe, PLACES)
     if is_complete(out):
         return read_manifest(out)
+    for text in slow_number(recipe.number, recipe.device, "number"):
+        print(f"WARNING: {text}", file=sys.stderr, flush=True)
     detector = open_detector(recipe)
     extraction = Extraction(open_images(recipe.source, recipe.samples), detector, recipe)
     units = ShardUnits(out, PHASE)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from data_pipeline.detector.arithmetic import is_imitated
 from data_pipeline.detector.inference import load_detector
 from data_pipeline.regions_cli import regions
 from tests.data_pipeline.detector.tiny_detector import PaintedExamples
@@ -50,6 +51,7 @@ def test_a_trained_file_is_described_loads_and_is_measured(folder: Path, tmp_pat
         ["train", *arguments, "--out", str(out), "--steps", "2", "--batch", "2", "--workers", "0"],
     )
     assert made.exit_code == 0, made.output
+    assert ("only imitates bfloat16" in made.output) == is_imitated("bfloat16", "cpu")
     assert {path.name for path in out.parent.iterdir()} == {
         "small.safetensors",
         "small.json",
