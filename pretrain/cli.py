@@ -37,6 +37,13 @@ def run(
     processes: Annotated[
         int | None, typer.Option(min=1, help="Ranks on this machine; nothing: one a GPU, or one.")
     ] = None,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Machines that run it, each with as many ranks.")
+    ] = 1,
+    node: Annotated[int, typer.Option(min=0, help="Which of them this is, from 0.")] = 0,
+    meet: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="A free port of node 0, where they meet.")
+    ] = "",
     overrides: Overrides = None,
     work: Annotated[
         Path | None, typer.Option(help="Local folder for runs in an object store.")
@@ -44,6 +51,7 @@ def run(
 ) -> None:
     """Run a pretraining through its stages, or go on with it; the same command resumes it.
 
+    On several machines the same command is given on each, with its own --node.
     Exit codes: 0 done, 1 failure, 2 wrong request, 65 data, 71 machine, 75 preempted, 79 numerics.
     """
     from pretrain import trackers
@@ -62,9 +70,10 @@ def run(
         from pretrain.__main__ import main
 
         raise typer.Exit(main(arguments))
-    from pretrain.local_launch import launch
+    from pretrain.local_launch import Meeting, launch
 
-    ending = launch(arguments, processes or _devices(), read.checkpoint.grace_seconds)
+    meeting = Meeting(nodes, node, meet)
+    ending = launch(arguments, processes or _devices(), read.checkpoint.grace_seconds, meeting)
     if ending.message:
         print(f"trawl: {ending.message}", file=sys.stderr)
     raise typer.Exit(ending.code)

@@ -1,4 +1,4 @@
-"""Starts the ranks of a run on this machine by torchrun, and says how they ended."""
+"""Starts this machine's ranks of a run by torchrun, and says how they ended."""
 
 import json
 import logging
@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from pretrain.exit_codes import ExitCode, worst
+from trawl.errors import RequestError
 
 # Each rank leaves a file here that says how it ended: torchrun itself only knows that one failed.
 _ENDINGS = "TRAWL_ENDINGS"
@@ -39,12 +40,46 @@ def endings_are_read() -> bool:
     return _ENDINGS in os.environ
 
 
-def launch(arguments: list[str], processes: int, grace_seconds: float) -> Ending:
-    """Run `python -m pretrain ARGUMENTS` in `processes` ranks and wait for them.
+@dataclass(frozen=True)
+class Meeting:
+    """Where the machines of a run meet, and which of them this one is."""
+
+    nodes: int = 1
+    node: int = 0
+    """Counted from 0; it gives the ranks their numbers."""
+    address: str = ""
+    """HOST:PORT of node 0, as all can reach it; only one machine needs none."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.node < self.nodes:
+            raise RequestError(f"--node {self.node}: give 0 to {self.nodes - 1}, below --nodes")
+        host, _, port = self.address.rpartition(":")
+        if self.nodes > 1 and not (host and port.isdigit()):
+            raise RequestError(
+                f"--meet {self.address!r}: give HOST:PORT, a free port of the machine with --node 0"
+            )
+
+    def options(self) -> list[str]:
+        """Return what torchrun is told of it."""
+        if self.nodes == 1:
+            return ["--standalone"]
+        host, _, port = self.address.rpartition(":")
+        place = ["--nnodes", str(self.nodes), "--node-rank", str(self.node)]
+        return [*place, "--master-addr", host.strip("[]"), "--master-port", port]
+
+
+ALONE = Meeting()
+
+
+def launch(
+    arguments: list[str], processes: int, grace_seconds: float, meeting: Meeting = ALONE
+) -> Ending:
+    """Run `python -m pretrain ARGUMENTS` in `processes` ranks here and wait for them.
 
     A rank that was told to stop may take `grace_seconds` to save; then it is killed.
-    The rendezvous takes a free port. SIGTERM and SIGINT go on to the ranks, which save; when this
-    process dies otherwise, the ranks die with it.
+    Alone, the rendezvous takes a free port. SIGTERM and SIGINT go on to the ranks, which save; when
+    this process dies otherwise, the ranks die with it. The other machines see to their own ranks,
+    and each returns how its own ended.
     """
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
@@ -57,11 +92,12 @@ def launch(arguments: list[str], processes: int, grace_seconds: float) -> Ending
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (cores or 1) // processes)))
     os.environ["TRAWL_LAUNCHER"] = str(os.getpid())
-    options = ["--standalone", "--nproc-per-node", str(processes)]
+    options = [*meeting.options(), "--nproc-per-node", str(processes)]
     options += ["--shutdown-timeout", str(math.ceil(grace_seconds))]
     with tempfile.TemporaryDirectory(prefix="trawl-ranks-") as folder:
         os.environ[_ENDINGS] = folder
-        stopped, exits = False, dict.fromkeys(range(processes), 0)
+        first = meeting.node * processes
+        stopped, exits = False, dict.fromkeys(range(first, first + processes), 0)
         try:
             torchrun.run(torchrun.parse_args([*options, "-m", "pretrain", *arguments]))
         except ChildFailedError as error:
