@@ -18,8 +18,6 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe.")
 ]
 
-RECIPES = Path(__file__).parent / "recipes"
-
 __all__ = ["corpus", "regions"]
 
 corpus.command(epilog="Example: trawl corpus forget out/web --list takedown.txt")(upkeep.forget)
@@ -42,10 +40,10 @@ def build(
     """Build a corpus; killed anywhere, the same command goes on where it was."""
     from data_pipeline import build as building
     from data_pipeline.corpus.manifest import manifest_sha256, read_manifest
-    from data_pipeline.recipe import CorpusRecipe
+    from data_pipeline.recipe import CorpusRecipe, locate
     from trawl import recipe as recipes
 
-    resolved = recipes.load(recipes.find(recipe, RECIPES), CorpusRecipe, changes or ())
+    resolved = recipes.load(locate(recipe), CorpusRecipe, changes or ())
     place = out or resolved.out
     if place is None:
         raise RequestError(f"{recipe}: key out is missing; add it, or give --out")

@@ -1,5 +1,6 @@
 """The recipe of a corpus: what to collect, how to filter it, and how to pack it."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -33,6 +34,11 @@ LATER = (
     *(f"text_filter.max_{key}" for key in ("placeholder", "list_parts", "capitals", "dates")),
     *(f"text_filter.{key}" for key in ("max_hits", "profanity", "personal_data", "hypernyms")),
 )
+
+
+def locate(recipe: str) -> str:
+    """Return the file of `recipe`: a path or URI, or the name of one that ships."""
+    return recipes.find(recipe, Path(__file__).parent / "recipes")
 
 
 class Collect(Recipe):

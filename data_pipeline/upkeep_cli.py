@@ -1,13 +1,11 @@
 """The commands for a corpus that is there: take down, fetch again, select anew, plan."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trawl.errors import RequestError
 
-RECIPES = Path(__file__).parent / "recipes"
 Uri = Annotated[str, typer.Argument(metavar="URI", help="Folder or s3:// address of a corpus.")]
 
 
@@ -110,11 +108,11 @@ def plan(
     from data_pipeline import planning
     from data_pipeline.rates import dump_rates, load_rates
     from data_pipeline.rates import measure as measure_rates
-    from data_pipeline.recipe import CorpusRecipe
+    from data_pipeline.recipe import CorpusRecipe, locate
     from trawl import recipe as recipes
     from trawl import storage
 
-    asked = recipes.load(recipes.find(recipe, RECIPES), CorpusRecipe, changes or ())
+    asked = recipes.load(locate(recipe), CorpusRecipe, changes or ())
     if not pairs > 0:
         raise RequestError(f"--pairs {pairs}: ask for more than none")
     if measure:

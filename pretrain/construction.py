@@ -151,7 +151,7 @@ def new_configuration(recipe: PretrainRecipe, words: int) -> Any:
 
 
 def _imported(recipe: PretrainRecipe, init: StageInit, run: RunFolder, ranks: Ranks) -> str:
-    """Return the release that is made of an original checkpoint, once on each machine."""
+    """Return the release that is made of an original checkpoint, once in each folder of the run."""
     from pretrain.checkpoints import import_export
     from pretrain.checkpoints.formats import format_named
 
@@ -159,7 +159,7 @@ def _imported(recipe: PretrainRecipe, init: StageInit, run: RunFolder, ranks: Ra
     assert init.format is not None
     place = hashlib.sha256(f"{init.format} {init.original}".encode()).hexdigest()[:16]
     folder = run.local / "parents" / f"{init.format}-{place}"
-    if ranks.first_here and not (folder / "manifest.json").exists():
+    if ranks.first_in(run.remote) and not (folder / "manifest.json").exists():
         request = import_export.ImportRequest(
             source=Path(init.original),
             target=folder,
@@ -201,11 +201,11 @@ def _from_release(source: str, run: RunFolder) -> tuple[PreTrainedModel, dict[st
 
 
 def _tokenizer(recipe: PretrainRecipe, run: RunFolder, ranks: Ranks) -> PreTrainedTokenizerBase:
-    """Return the run's tokenizer, made by the first rank of each machine when it is not there."""
+    """Return the run's tokenizer, made where it is not there, once for each folder of the run."""
     if recipe.tokenizer.path is not None:
         return load_tokenizer(recipe.tokenizer.path)
     folder = run.local / "tokenizer"
-    if ranks.first_here and not folder.exists():
+    if ranks.first_in(run.remote) and not folder.exists():
         learned = train_tokenizer(
             captions(recipe, recipe.tokenizer.samples), recipe.tokenizer.vocabulary
         )

@@ -44,6 +44,14 @@ class Ranks:
         """Whether this is the first rank of its machine."""
         return self.local_rank == 0
 
+    def first_in(self, own_folders: bool) -> bool:
+        """Whether this rank writes what the run's folder needs once.
+
+        That is the first rank of each machine where each has a folder of its own, as with an object
+        store; else the machines share one, and it is rank 0.
+        """
+        return self.first_here if own_folders else self.first
+
     @property
     def first(self) -> bool:
         """Whether this is rank 0, which writes what only one may write."""

@@ -16,6 +16,9 @@ from pathlib import Path
 from trawl import storage
 from trawl.errors import RequestError
 
+COMPLETE = "COMPLETE"
+"""The file of a checkpoint that is written last."""
+
 _LOCK_SECONDS = 30.0
 _LOCK = "run.lock"
 _IDENTITY = "run.id"

@@ -107,7 +107,7 @@ def _run(run: Run, wanted: list[StageRecipe]) -> None:
         if ranks.first:
             folder.claim()
         ranks.barrier()
-        if ranks.first_here:
+        if ranks.first_in(folder.remote):
             folder.discard_leftovers()
         ranks.barrier()
         open_log(folder.logs(ranks.rank))
@@ -360,7 +360,7 @@ def _newest(run: Run, stage: StageRecipe) -> resume.Checkpoint | None:
     """Return the newest whole checkpoint of `stage`, the same on all ranks; name torn ones."""
     folder = None
     # With an object store each machine looks for itself, and its first rank fetches.
-    if run.ranks.first_here:
+    if run.ranks.first_in(run.folder.remote):
         search = resume.newest(run.folder, stage.name)
         folder = search.found.folder if search.found else None
         for torn, reason in search.torn:

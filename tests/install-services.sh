@@ -6,6 +6,7 @@ packages=()
 command -v chromium >/dev/null || packages+=(chromium)
 command -v chromedriver >/dev/null || packages+=(chromium-driver)
 command -v g++ >/dev/null || packages+=(g++)
+command -v sbatch >/dev/null || packages+=(slurm-wlm munge)
 [ "${#packages[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "not installed: ${packages[*]}; tests that need them are skipped"

@@ -34,7 +34,7 @@ def universal(checkpoint: Checkpoint, run: RunFolder, ranks: Ranks) -> Iterator[
     WorkError on all ranks if DeepSpeed cannot convert it.
     """
     folder = run.local / "universal" / checkpoint.folder.name
-    makes = ranks.first_here if run.remote else ranks.first
+    makes = ranks.first_in(run.remote)
     problem = _convert(checkpoint.folder, folder) if makes else None
     problems = [each for each in ranks.gather(problem) if each is not None]
     if problems:

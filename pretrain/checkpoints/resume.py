@@ -8,9 +8,9 @@ from typing import Any
 import torch
 
 from pretrain.checkpoints import manifest
-from pretrain.checkpoints.save import COMPLETE, rank_state
+from pretrain.checkpoints.save import rank_state
 from pretrain.ranks import Ranks
-from pretrain.run_folder import RunFolder
+from pretrain.run_folder import COMPLETE, RunFolder
 from trawl import storage
 from trawl.errors import RequestError, TrawlError, WorkError
 

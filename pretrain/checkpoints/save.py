@@ -22,10 +22,8 @@ from pretrain.checkpoints import manifest, snapshot
 from pretrain.exit_codes import NodeError, PreemptionError
 from pretrain.ranks import Ranks
 from pretrain.recipe import CheckpointRecipe
-from pretrain.run_folder import RunFolder
+from pretrain.run_folder import COMPLETE, RunFolder
 from trawl import storage
-
-COMPLETE = "COMPLETE"
 
 T = TypeVar("T")
 
@@ -69,7 +67,7 @@ class Saver:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
         # With an object store each machine has a folder of its own, otherwise all share one.
-        self._writes_here = behind.first_here if run.remote else behind.first
+        self._writes_here = behind.first_in(run.remote)
 
     def save(self, engine: Any, step: int) -> None:
         """Take a snapshot after `step` steps and have it written while the caller goes on.

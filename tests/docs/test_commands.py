@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Later pages use what earlier ones made, as their first lines say.
 PAGES = ("world.md", "build-a-corpus.md", "scale.md", "pretrain.md")
-PAGES += ("use-a-checkpoint.md", "detector.md")
+PAGES += ("use-a-checkpoint.md", "detector.md", "operate/README.md")
 _FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -23,7 +23,8 @@ def commands(page: Path) -> str:
 
 
 def test_no_page_with_commands_is_left_out() -> None:
-    pages = [page.name for page in (ROOT / "docs").rglob("*.md") if commands(page)]
+    found = (ROOT / "docs").rglob("*.md")
+    pages = [str(page.relative_to(ROOT / "docs")) for page in found if commands(page)]
     assert sorted(pages) == sorted(PAGES)
 
 
@@ -37,7 +38,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", PAGES)
 def test_the_commands_of_a_page_run(name: str, folder: Path) -> None:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    said = folder / f"{name}.log"
+    said = folder / f"{Path(name).stem}.log"
     with said.open("w") as log:
         process = subprocess.Popen(
             ["bash", "-euxo", "pipefail", "-c", commands(ROOT / "docs" / name)],

@@ -7,45 +7,46 @@ from pathlib import Path
 
 import pytest
 
-from launch import local
-from launch.job import Job, Place, Retry, Work
-from launch.render import local_script
-from launch.supervise import allowed, cause_of
+from launch import attempts, local, state
+from launch.attempts import Attempt, allowed, cause_of, may_go_on
+from launch.job import Job, Retry, Work
 from trawl.errors import RequestError
 from trawl.events import read_events
 
 
 def wait_for_end(folder: Path) -> str:
-    while local.status(folder)[0] == "running":
+    while local.running(folder):
         time.sleep(0.05)
-    return local.status(folder)[0]
-
-
-def test_a_job_renders_to_the_command_that_a_user_would_give() -> None:
-    job = Job(name="a", run=Work(pretrain="oscar-demo", changes=["seed=1"]), on=Place(processes=2))
-    assert local_script(job).endswith(
-        "exec trawl pretrain run oscar-demo --processes 2 --set seed=1\n"
-    )
+    return state.state_of(folder).now
 
 
 def test_a_wrong_request_burns_no_retry(tmp_path: Path) -> None:
     job = Job(name="a", run=Work(corpus="none.yaml"), retry=Retry(bug=3, bad_node=3))
     local.submit(job, tmp_path)
     assert wait_for_end(tmp_path) == "user-error"
-    assert local.status(tmp_path)[1] == 1
-    assert "none.yaml: no such file" in local.logs(tmp_path)
+    assert attempts.newest(tmp_path) == 1
+    assert "none.yaml: no such file" in state.logs(tmp_path)
+    (ending,) = attempts.endings(tmp_path, 1)
+    assert (ending.node, ending.code, ending.message) == (0, 2, "trawl: none.yaml: no such file")
+    # Submitted again, it has all its retries, and the attempts are numbered on.
+    local.submit(job, tmp_path)
+    assert wait_for_end(tmp_path) == "user-error"
+    assert attempts.newest(tmp_path) == 2
 
 
 def test_a_stopped_job_leaves_no_process(tmp_path: Path) -> None:
-    fifo = tmp_path / "recipe.yaml"
+    fifo = tmp_path / "table.tsv"
     subprocess.run(["mkfifo", str(fifo)], check=True)  # whoever reads it waits for ever
+    recipe = tmp_path / "recipe.yaml"
+    source = f"{{kind: table, format: cc12m, uris: [{fifo}]}}"
+    recipe.write_text(f"name: a\nout: {tmp_path}/out\ncollect: {{source: {source}}}\n")
     folder = tmp_path / "state"
-    local.submit(Job(name="a", run=Work(corpus=str(fifo)), grace_seconds=5), folder)
-    assert local.status(folder)[0] == "running"
+    local.submit(Job(name="a", run=Work(corpus=str(recipe)), grace_seconds=5), folder)
+    assert state.state_of(folder).now == "running"
     with pytest.raises(RequestError, match="is running"):
-        local.submit(Job(name="a", run=Work(corpus=str(fifo))), folder)
+        local.submit(Job(name="a", run=Work(corpus=str(recipe))), folder)
     local.stop(folder)
-    left = subprocess.run(["pgrep", "-f", str(fifo)], capture_output=True, text=True)
+    left = subprocess.run(["pgrep", "-f", str(recipe)], capture_output=True, text=True)
     assert left.stdout == ""
     assert [event["kind"] for event in read_events(folder / "events.jsonl")][-1] == "job-ended"
 
@@ -68,6 +69,33 @@ def test_each_way_to_end_has_its_own_budget() -> None:
     ]
 
 
+def ended(*causes_and_progress: tuple[str, int]) -> list[Attempt]:
+    return [Attempt(n, *how) for n, how in enumerate(causes_and_progress, 1)]
+
+
+def test_an_attempt_that_got_further_costs_no_retry() -> None:
+    retry = Retry(preempted=1, bad_node=2, bug=0)
+    stuck = [("bad-node", 10)] * 3
+    assert may_go_on(retry, ended(*stuck))
+    assert not may_go_on(retry, ended(*stuck, ("bad-node", 10)))
+    assert may_go_on(retry, ended(*stuck, ("bad-node", 20)))
+    assert not may_go_on(retry, ended(*stuck, ("bad-node", 20), *[("bad-node", 20)] * 3))
+    assert may_go_on(retry, ended(("preempted", 0), ("bad-node", 0)))
+    assert not may_go_on(retry, ended(("failure", 10), ("failure", 20)))
+    assert not may_go_on(retry, ended(("user-error", 20)))
+    assert not may_go_on(retry, ended(("done", 20)))
+
+
+def test_a_machine_that_left_no_word_is_a_bad_one() -> None:
+    lost = attempts.NodeEnding(0, "a", 1, "rank 0 lost another rank")
+    killed = attempts.NodeEnding(1, "b", -9, "")
+    preempted = attempts.NodeEnding(1, "b", 75, "")
+    assert attempts.code_of([lost], nodes=2) == 71
+    assert attempts.code_of([lost, killed], nodes=2) == 71
+    assert attempts.code_of([lost, preempted], nodes=2) == 1
+    assert attempts.code_of([], nodes=1) == 71
+
+
 def test_the_command_line_drives_a_job(tmp_path: Path) -> None:
     job_file = tmp_path / "job.yaml"
     job_file.write_text("name: tiny\nrun: {corpus: none.yaml}\n")
@@ -77,7 +105,7 @@ def test_the_command_line_drives_a_job(tmp_path: Path) -> None:
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True).stdout
 
     assert "exec trawl corpus build none.yaml" in trawl("submit", "--dry-run")
-    assert "tiny: started" in trawl("submit")
+    assert "tiny: submitted" in trawl("submit")
     wait_for_end(tmp_path / "jobs" / "tiny")
     assert trawl("status") == "tiny: user-error, attempts 1, last event job-ended\n"
     assert "no such file" in trawl("logs")

@@ -1,0 +1,185 @@
+"""The attempts of a job: what is written of each, and whether there may be another.
+
+A job's folder holds `job.yaml`, `events.jsonl` and for each attempt a folder `attempt-N`, with a
+log and an ending for each machine. On a cluster the machines share it. Attempts are numbered on
+through all submissions; the retries that one submission used up do not bind the next.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from launch.job import Job, Retry
+from pretrain.exit_codes import ExitCode, worst
+from trawl import storage
+from trawl.errors import RequestError
+from trawl.events import EventLog, read_events
+
+EVENTS = "events.jsonl"
+
+
+@dataclass(frozen=True)
+class NodeEnding:
+    """How one machine's part of an attempt ended."""
+
+    node: int
+    host: str
+    code: int
+    """Negative: the signal that killed it."""
+    message: str
+    """Its last words."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """An attempt as the events tell it; `cause` and `progress` once it has ended."""
+
+    number: int
+    cause: str | None = None
+    progress: int = 0
+
+
+def folder_of(job_folder: Path, number: int) -> Path:
+    """Return the folder of attempt `number`."""
+    return job_folder / f"attempt-{number}"
+
+
+def log_of(job_folder: Path, number: int, node: int) -> Path:
+    """Return the log of machine `node` in attempt `number`."""
+    return folder_of(job_folder, number) / f"node-{node}.log"
+
+
+def write_ending(job_folder: Path, number: int, ending: NodeEnding) -> None:
+    """Leave word of how a machine's part ended."""
+    place = folder_of(job_folder, number) / f"node-{ending.node}.json"
+    storage.write_json(place, asdict(ending))
+
+
+def endings(job_folder: Path, number: int) -> list[NodeEnding]:
+    """Return the endings that the machines left, in their order."""
+    found = sorted(folder_of(job_folder, number).glob("node-*.json"))
+    read = [NodeEnding(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
+    return sorted(read, key=lambda ending: ending.node)
+
+
+def cause_of(code: int) -> str:
+    """Name what exit `code` stands for; a negative code is the signal that killed the attempt."""
+    if code < 0:
+        return "bad-node"
+    names = {
+        ExitCode.DONE: "done",
+        ExitCode.USER_ERROR: "user-error",
+        ExitCode.PREEMPTED: "preempted",
+        ExitCode.BAD_NODE: "bad-node",
+        ExitCode.DATA_ERROR: "data-error",
+        ExitCode.NUMERICS: "numerics",
+    }
+    return names[ExitCode(code)] if code in list(names) else "failure"
+
+
+def code_of(found: Iterable[NodeEnding], nodes: int) -> int:
+    """Return the code of an attempt on `nodes` machines; one that left no word is a bad node."""
+    codes = [ExitCode.BAD_NODE if ending.code < 0 else ending.code for ending in found]
+    codes += [ExitCode.BAD_NODE] * (nodes - len(codes))
+    return worst([int(code) for code in codes])
+
+
+def allowed(retry: Retry, cause: str) -> float:
+    """Return how many attempts in a row may end with `cause`, no further than before."""
+    if cause == "preempted":
+        return float("inf") if retry.preempted == "unlimited" else retry.preempted
+    return {"bad-node": retry.bad_node, "failure": retry.bug}.get(cause, 0)
+
+
+def submit(job_folder: Path, job: Job) -> None:
+    """Write down a job and that it was submitted."""
+    from trawl import recipe
+
+    storage.write_text(job_folder / "job.yaml", recipe.dump(job))
+    with EventLog(job_folder / EVENTS) as events:
+        events.write("submitted", backend=job.place.backend)
+
+
+def newest(job_folder: Path) -> int:
+    """Return the number of the newest attempt, 0 if there was none."""
+    return max((event.get("attempt", 0) for event in read_events(job_folder / EVENTS)), default=0)
+
+
+def history(job_folder: Path) -> list[Attempt]:
+    """Return the attempts since the job was submitted; one whose end nobody told has no cause."""
+    found: dict[int, Attempt] = {}
+    for event in read_events(job_folder / EVENTS):
+        if event["kind"] == "submitted":
+            found.clear()
+        elif event["kind"] == "attempt-started":
+            found[event["attempt"]] = Attempt(event["attempt"])
+        elif event["kind"] == "attempt-ended":
+            ended = Attempt(event["attempt"], event["cause"], event.get("progress", 0))
+            found[event["attempt"]] = ended
+    return [found[number] for number in sorted(found)]
+
+
+def may_go_on(retry: Retry, attempts: Iterable[Attempt]) -> bool:
+    """Say whether there may be another attempt after these, which have all ended.
+
+    Only those count that got no further than the ones before them; what never may be tried again,
+    a wrong request say, is not tried again for having got further.
+    """
+    fruitless: Counter[str] = Counter()
+    furthest, again = 0, True
+    for attempt in attempts:
+        cause = str(attempt.cause)
+        if attempt.progress > furthest:
+            furthest = attempt.progress
+            fruitless.clear()
+        else:
+            fruitless[cause] += 1
+        limit = allowed(retry, cause)
+        again = cause != "done" and limit > 0 and fruitless[cause] <= limit
+    return again
+
+
+def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
+    """Write that attempt `number` begins, and say whether it may.
+
+    Attempts that a dead machine left open are closed first, as the fault of a machine.
+    """
+    job = job_of(job_folder)
+    with EventLog(job_folder / EVENTS) as events:
+        for attempt in history(job_folder):
+            if attempt.cause is None and attempt.number < number:
+                _write_end(events, attempt.number, ExitCode.BAD_NODE, progress)
+        known = history(job_folder)
+        if known and not may_go_on(job.retry, known):
+            events.write("job-ended", cause=known[-1].cause, code=None)
+            return False
+        events.write("attempt-started", attempt=number, **more)
+    return True
+
+
+def end(job_folder: Path, number: int, code: int, progress: int, *, stopped: bool = False) -> bool:
+    """Write how attempt `number` ended, and say whether there will be another."""
+    job = job_of(job_folder)
+    with EventLog(job_folder / EVENTS) as events:
+        _write_end(events, number, code, progress)
+        again = not stopped and may_go_on(job.retry, history(job_folder))
+        if not again:
+            events.write("job-ended", cause=cause_of(code), code=code)
+    return again
+
+
+def _write_end(events: EventLog, number: int, code: int, progress: int) -> None:
+    events.write(
+        "attempt-ended", attempt=number, code=int(code), cause=cause_of(code), progress=progress
+    )
+
+
+def job_of(job_folder: Path) -> Job:
+    """Read the job that was submitted into `job_folder`; RequestError if none was."""
+    from trawl import recipe
+
+    if not (job_folder / "job.yaml").exists():
+        raise RequestError(f"{job_folder}: no job here; submit one first")
+    return recipe.load(job_folder / "job.yaml", Job)

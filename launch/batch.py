@@ -1,0 +1,66 @@
+"""What a batch script asks before and after an attempt, since it may run on any machine.
+
+python -m launch.batch begin FOLDER --nodes 2     prints the number of the attempt
+python -m launch.batch end FOLDER --attempt 3 --nodes 2     ends with 0 if there is another
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from launch import attempts
+from launch.progress import progress_of
+from pretrain.exit_codes import ExitCode
+from trawl.errors import RequestError
+from trawl.events import read_events
+
+_NO_MORE = 3
+
+
+def begin(folder: Path, nodes: int) -> int:
+    """Print the number of the attempt that begins on `nodes` machines, if one may."""
+    number = attempts.newest(folder) + 1
+    place = {"nodes": nodes, "slurm": os.environ.get("SLURM_JOB_ID")}
+    if not attempts.begin(folder, number, progress_of(attempts.job_of(folder)), **place):
+        print("trawl: no retries are left; see the events", file=sys.stderr)
+        return _NO_MORE
+    print(number)
+    return 0
+
+
+def end(folder: Path, number: int, nodes: int) -> int:
+    """Write how the attempt ended; 0 if there is to be another."""
+    code = attempts.code_of(attempts.endings(folder, number), nodes)
+    progress = progress_of(attempts.job_of(folder))
+    again = attempts.end(folder, number, code, progress, stopped=was_stopped(folder))
+    return 0 if again else _NO_MORE
+
+
+def was_stopped(folder: Path) -> bool:
+    """Whether somebody asked for the end of the job since it was submitted."""
+    kinds = [event["kind"] for event in read_events(folder / attempts.EVENTS)]
+    if "submitted" in kinds:
+        kinds = kinds[len(kinds) - 1 - kinds[::-1].index("submitted") :]
+    return "stop-asked" in kinds
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Answer what the command line asks; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m launch.batch", description=__doc__)
+    parser.add_argument("when", choices=["begin", "end"])
+    parser.add_argument("folder", type=Path, help="the job's folder")
+    parser.add_argument("--attempt", type=int, default=0)
+    parser.add_argument("--nodes", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.when == "begin":
+            return begin(asked.folder, asked.nodes)
+        return end(asked.folder, asked.attempt, asked.nodes)
+    except RequestError as error:
+        print(f"trawl: {error}", file=sys.stderr)
+        return ExitCode.USER_ERROR
+
+
+if __name__ == "__main__":
+    sys.exit(main())

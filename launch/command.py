@@ -1,0 +1,45 @@
+"""The command lines of one machine's part of an attempt."""
+
+from dataclasses import dataclass
+
+from launch.job import Job
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which machine of an attempt this is, and where they meet."""
+
+    attempt: int = 1
+    nodes: int = 1
+    node: int = 0
+    host: str = "127.0.0.1"
+    """The first machine, as the others reach it."""
+
+
+ALONE = Part()
+
+
+def work_command(job: Job, part: Part = ALONE) -> list[str]:
+    """Return what a machine runs, without the interpreter and its `-m` before it."""
+    changes = [word for change in job.run.changes for word in ("--set", change)]
+    meet = f"{part.host}:{job.place.port}"
+    if job.run.corpus is not None:
+        joined = ["--set", f"compute.ray_address={meet}"] if part.nodes > 1 else []
+        return ["trawl", "corpus", "build", job.run.corpus, *changes, *joined]
+    ranks = ["--processes", str(job.place.ranks)]
+    if part.nodes > 1:
+        ranks += ["--nodes", str(part.nodes), "--node", str(part.node), "--meet", meet]
+    return ["trawl", "pretrain", "run", str(job.run.pretrain), *ranks, *changes]
+
+
+def ray_command(job: Job, part: Part) -> list[str] | None:
+    """Return what a machine runs beside it: its part of the Ray cluster of a corpus build."""
+    if job.run.corpus is None or part.nodes == 1:
+        return None
+    place = ["--head", "--port", str(job.place.port)]
+    if part.node:
+        place = ["--address", f"{part.host}:{job.place.port}"]
+    size = ["--num-cpus", str(job.place.cpus)] if job.place.cpus else []
+    size += ["--num-gpus", str(job.place.gpus)] if job.place.gpus else []
+    quiet = ["--block", "--disable-usage-stats", "--include-dashboard=false"]
+    return ["ray.scripts.scripts", "start", *place, *size, *(quiet if not part.node else quiet[:2])]

@@ -1,0 +1,62 @@
+"""What a job's folder and its place tell of it: how it is, what it printed, why it ended."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from launch import attempts, local, slurm
+from launch.job import Job
+from trawl.errors import RequestError
+from trawl.events import read_events
+
+_PLACES: dict[str, ModuleType] = {"local": local, "slurm": slurm}
+
+
+@dataclass(frozen=True)
+class State:
+    """How a job is.
+
+    now: what its place does with it, or how it ended, or "lost" where its place knows nothing of it
+    and nobody wrote of its end. last: the kind of the last event.
+    """
+
+    now: str
+    attempt: int
+    last: str
+
+
+def place_of(job: Job) -> ModuleType:
+    """Return the module that submits to the job's place; RequestError where there is none yet."""
+    if job.place.backend not in _PLACES:
+        raise RequestError(
+            f"place.backend {job.place.backend}: is rendered and not submitted; hand over what "
+            f"--dry-run prints, or choose one of {', '.join(_PLACES)}"
+        )
+    return _PLACES[job.place.backend]
+
+
+def state_of(folder: Path) -> State:
+    """Return how the job in `folder` is; RequestError if there is none."""
+    job = attempts.job_of(folder)
+    events = list(read_events(folder / attempts.EVENTS))
+    last = events[-1]
+    now = place_of(job).running(folder)
+    if now is None:
+        now = str(last["cause"]) if last["kind"] == "job-ended" else "lost"
+        if last["kind"] == "stop-asked":
+            now = "stopped"
+    return State(now, attempts.newest(folder), last["kind"])
+
+
+def logs(folder: Path, attempt: int | None = None, node: int | None = None) -> str:
+    """Return what an attempt printed, the newest if none is named, machine by machine."""
+    number = attempt or attempts.newest(folder)
+    place = attempts.folder_of(folder, number)
+    paths = sorted(place.glob("node-*.log"), key=lambda path: int(path.stem.split("-")[1]))
+    if node is not None:
+        paths = [path for path in paths if path.stem == f"node-{node}"]
+    texts = []
+    for path in paths:
+        title = f"==> {path.stem} <==\n" if len(paths) > 1 else ""
+        texts.append(title + path.read_text(encoding="utf-8", errors="replace"))
+    return "".join(texts)

@@ -1,0 +1,143 @@
+"""Jobs on a real Slurm of two nodes: queued, watched, stopped, queued again after a node died."""
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from launch import attempts, slurm, state
+from launch.job import Job, Work
+from launch.place import Place
+from launch.place import Slurm as SlurmOptions
+from tests.cluster.slurm import Slurm, missing
+from tests.cluster.slurm import slurm as running_slurm
+from tests.pretrain import forked, runs
+from tests.pretrain.tiny_corpus import write
+from trawl.errors import RequestError
+from trawl.events import read_events
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())} here")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
+    # The path of a socket has at most 107 bytes.
+    folder = tmp_path_factory.mktemp("s")
+    with running_slurm(folder) as running:
+        yield running
+
+
+@pytest.fixture
+def here(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+    for name, value in (cluster.environment | {"OMP_NUM_THREADS": "1"}).items():
+        monkeypatch.setenv(name, value)
+    return cluster
+
+
+def job(name: str, work: Work, **place: object) -> Job:
+    where = {"backend": "slurm", "python": sys.executable, "folder": str(ROOT), **place}
+    return Job(name=name, run=work, place=Place.model_validate(where), grace_seconds=60)
+
+
+def wait_until(seen: Callable[[], bool], folder: Path) -> None:
+    deadline = time.monotonic() + runs.PATIENCE
+    while not seen():
+        assert time.monotonic() < deadline, told(folder)
+        time.sleep(0.1)
+
+
+def told(folder: Path) -> str:
+    """Everything that a failure may be understood by."""
+    logs = [path.read_text() for path in sorted(folder.glob("slurm-*.log"))]
+    return "\n".join([str(list(read_events(folder / "events.jsonl"))), *logs, state.logs(folder)])
+
+
+def wait_for_end(folder: Path) -> str:
+    wait_until(lambda: slurm.running(folder) is None, folder)
+    return state.state_of(folder).now
+
+
+def start_again_at_once(cluster: Slurm, folder: Path) -> None:
+    """Wait until the job is queued again, and spare it the two minutes for which Slurm holds it."""
+    number = str(slurm.number_of(folder))
+    wait_until(lambda: slurm.running(folder) == "pending", folder)
+    cluster.run("scontrol", "update", f"jobid={number}", "starttime=now")
+
+
+def test_a_node_dies_and_the_job_goes_on_with_what_is_left_and_then_on_two_again(
+    here: Slurm, tmp_path: Path
+) -> None:
+    web = write(tmp_path / "web", "web", 48)
+    recipes = {}
+    for name in ("run", "alone"):
+        content = runs.recipe(web, web, str(tmp_path / name))
+        content["stages"][0]["steps"] = 240
+        content["checkpoint"] |= {"every_steps": 20, "grace_seconds": 60.0}
+        content["publish"]["uri"] = str(tmp_path / f"{name}-releases")
+        recipes[name] = runs.write_recipe(tmp_path / f"{name}.yaml", content)
+    run, folder = tmp_path / "run", tmp_path / "job"
+    asked = job("two", Work(pretrain=str(recipes["run"])), nodes=2, least_nodes=1, port=29417)
+    assert slurm.submit(asked, folder).startswith("Slurm job ")
+    with pytest.raises(RequestError, match="stop it first"):
+        slurm.submit(asked, folder)
+
+    def whole(steps: int) -> bool:
+        return len(runs.lines(run)) > steps
+
+    wait_until(lambda: whole(25), folder)
+    here.kill_node("n2")
+    start_again_at_once(here, folder)
+    wait_until(lambda: attempts.newest(folder) == 2, folder)
+    before = len(runs.lines(run))
+    wait_until(lambda: len(runs.lines(run)) > before + 25, folder)
+    here.start_node("n2")
+    # As before the end of its time: the batch shell is told, and the job queues itself again.
+    here.run("scancel", "--batch", "--signal=TERM", str(slurm.number_of(folder)))
+    start_again_at_once(here, folder)
+    assert wait_for_end(folder) == "done", told(folder)
+
+    begun = [e for e in read_events(folder / "events.jsonl") if e["kind"] == "attempt-started"]
+    assert [event["nodes"] for event in begun] == [2, 1, 2]
+    causes = [attempt.cause for attempt in attempts.history(folder)]
+    assert causes == ["bad-node", "preempted", "done"]
+    forked.run(recipes["alone"], 2)
+    together, alone = runs.lines(run), runs.lines(tmp_path / "alone")
+    assert [line["samples"] for line in together] == [line["samples"] for line in alone]
+    for ours, theirs in zip(together, alone, strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3)
+    for stage in ("out", "in"):
+        assert (run / "stages" / stage / "model.safetensors").exists()
+        assert list((tmp_path / "run-releases" / stage).iterdir())
+
+
+def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
+    here: Slurm, tmp_path: Path
+) -> None:
+    folder = tmp_path / "job"
+    slurm.submit(job("wrong", Work(corpus="none.yaml")), folder)
+    assert wait_for_end(folder) == "user-error", told(folder)
+    assert attempts.newest(folder) == 1
+    assert "none.yaml: no such file" in state.logs(folder)
+    refused = job("refused", Work(corpus="a.yaml"), slurm=SlurmOptions(partition="none"))
+    with pytest.raises(RequestError, match="partition"):
+        slurm.submit(refused, tmp_path / "refused")
+
+
+def test_a_stopped_job_ends_and_is_not_queued_again(here: Slurm, tmp_path: Path) -> None:
+    web = write(tmp_path / "web", "web", 24)
+    content = runs.recipe(web, web, str(tmp_path / "run"))
+    content["stages"][0]["steps"] = 5000
+    recipe = runs.write_recipe(tmp_path / "r.yaml", content)
+    folder = tmp_path / "job"
+    slurm.submit(job("long", Work(pretrain=str(recipe))), folder)
+    wait_until(lambda: len(runs.lines(tmp_path / "run")) > 3, folder)
+    assert state.state_of(folder).now == "running"
+    slurm.stop(folder)
+    assert state.state_of(folder).now == "preempted", told(folder)
+    assert runs.ranks_of(recipe) == []
+    assert runs.events(tmp_path / "run", "checkpoint")
+    shutil.rmtree(tmp_path / "run")
