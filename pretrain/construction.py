@@ -102,11 +102,10 @@ def batches(
             f"stage {stage.name}: compile: a packed pass has another length each time, for which "
             "each would be compiled anew; set compile to false"
         )
-    if not kind.packs and (packed or batch.balance > 1):
-        key = "packing packed" if packed else f"balance {batch.balance}"
+    if batch.balance > 1 and not kind.deals:
         raise RequestError(
-            f"stage {stage.name}: batch.{key}: the batches of {kind.name} are padded, in order; "
-            "leave the key out"
+            f"stage {stage.name}: batch.balance {batch.balance}: the batches of {kind.name} hold "
+            "as many images each, which outweigh their texts, in order; leave the key out"
         )
     return kind.batches(
         corpora,

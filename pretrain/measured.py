@@ -76,10 +76,9 @@ class Measured:
             width = text if name == "attention_mask" else 0
             self.counts["text"] += int(seen[:, :width].sum())
             self.counts["regions"] += int(seen[:, width:].sum())
-        if (packed := batch.get("row_lengths")) is not None:  # [text and regions, rows]
-            texts, regions = packed.sum(dim=1).tolist()
-            self.counts["text"] += texts
-            self.counts["regions"] += regions
+        if (packed := batch.get("row_lengths")) is not None:  # [text and regions, if any, rows]
+            for name, count in zip(COUNTS, packed.sum(dim=1).tolist(), strict=False):
+                self.counts[name] += count
         if (labels := batch.get("masked_labels")) is not None:
             self.counts["masked"] += int((labels >= 0).sum())
         if (places := batch.get("predicted_regions")) is not None:

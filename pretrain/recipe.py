@@ -100,10 +100,10 @@ class BatchRecipe(Recipe):
     longest sample; packed, what fewer than one pass in a hundred goes beyond."""
     packing: Literal["padded", "packed"] = "padded"
     """Whether samples are padded to the longest of a pass, or lie end to end without padding: the
-    same numbers for less arithmetic. Packed: oscar and imagebert."""
+    same numbers for less arithmetic. Of xvlm, the texts."""
     balance: int = Field(default=1, ge=1)
     """Micro-batches of a step among which their samples are dealt so that each has about as many
-    tokens, and no rank waits for another; 1: samples stay in order. oscar and imagebert."""
+    tokens, and no rank waits for another; 1: samples stay in order. Not xvlm."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:

@@ -17,13 +17,13 @@ from transformers import PreTrainedTokenizerBase
 from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches import checks
-from pretrain.batches.dealing import dealt
 from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import RETRIES
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
+from pretrain.batches.row_batches import RowBatches
 from pretrain.batches.row_places import RowPlaces, sight
 from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
@@ -48,7 +48,7 @@ class Row:
     matches: bool
 
 
-class ImageBertBatches:
+class ImageBertBatches(RowBatches[Row]):
     """Makes padded batches of places for the objectives of one stage.
 
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
@@ -69,12 +69,12 @@ class ImageBertBatches:
         as_published: bool = False,
         packed: bool = False,
     ) -> None:
+        super().__init__(packed)
         check_objectives(objectives, config)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._objectives = asked(objectives)
         self._as_published = as_published
-        self._packed = packed
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
         self._mask = masker(
@@ -97,22 +97,6 @@ class ImageBertBatches:
         if "moc-kl" in self._objectives:
             checks.check_distribution(corpus, config.object_classes, "object_classes")
 
-    def make(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return the batch of `positions`.
-
-        The inputs of `pairs`, masked_positions int64 [masked] and predicted_regions int64
-        [predicted] included, and the targets of the objectives: masked_labels int64 [masked],
-        match_labels int64 [batch] (1 for a match), those of `RegionTargets`.
-        """
-        return assembled(tensors(self._batch(self._rows(positions), positions, False)))
-
-    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does, packed if wanted, and with the features as they are stored.
-
-        See `assembled` and `row_places.sight`.
-        """
-        return tensors(self._batch(self._rows(positions), positions, self._packed))
-
     def _rows(self, positions: Sequence[Place]) -> list[Row]:
         """Return the rows of `positions`, their pairs drawn."""
         return list(map(self._drawn, positions, self._source.samples(positions)))
@@ -120,30 +104,20 @@ class ImageBertBatches:
     def _batch(
         self, rows: Sequence[Row], positions: Sequence[Place], packed: bool
     ) -> dict[str, Array]:
-        """Return the rows of `positions` as a batch, with the targets of the objectives."""
+        """Return the rows of `positions` as a batch, with the targets of the objectives.
+
+        The inputs of `pairs`, masked_positions int64 [masked] and predicted_regions int64
+        [predicted] included, and the targets of the objectives: masked_labels int64 [masked],
+        match_labels int64 [batch] (1 for a match), those of `RegionTargets`.
+        """
         batch = self._laid_out(rows, positions, packed)
         if "itm" in self._objectives:
             batch["match_labels"] = np.array([int(row.matches) for row in rows])
         return batch
 
-    def make_dealt(
-        self, positions: Sequence[Place], batches: int, wanted: Sequence[int]
-    ) -> list[dict[str, torch.Tensor]]:
-        """Return those `wanted` of the `batches` among which the rows of `positions` are dealt.
-
-        As many rows go to each, and about as many tokens and regions: see `dealt`.
-        """
-        rows = self._rows(positions)
-        hands = dealt([sum(self._lengths(row)) for row in rows], batches)
-        made = []
-        for hand in (hands[number] for number in wanted):
-            own, places = [rows[number] for number in hand], [positions[number] for number in hand]
-            made.append(tensors(self._batch(own, places, self._packed)))
-        return made
-
-    def lengths(self, positions: Sequence[Place]) -> list[int]:
-        """Return how many tokens and regions each row of `positions` has."""
-        return [sum(self._lengths(row)) for row in self._rows(positions)]
+    def _length(self, row: Row) -> int:
+        """Return how many tokens and regions the model reads of `row`."""
+        return sum(self._lengths(row))
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]

@@ -22,9 +22,9 @@ from pretrain.batches.lxmert_answers import NO_ANSWER, AnswerTable
 from pretrain.batches.lxmert_sentences import Sentence, SentenceSource
 from pretrain.batches.mask_regions import draw_masks
 from pretrain.batches.mask_units import masker
-from pretrain.batches.padding import Array, flattened, padded
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import CLEAN_ABOVE, contrast_label
+from pretrain.batches.row_batches import Array, RowBatches
 from pretrain.batches.row_places import RowPlaces
 from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import Ids, TextEncoder
@@ -83,14 +83,25 @@ class Predicted:
     share: float
 
 
-class LxmertBatches:
-    """Makes padded batches of places for the objectives of one stage.
+@dataclass(frozen=True)
+class Row:
+    """One sample on its way into a batch: the sentence drawn for it, and its masked text."""
+
+    sample: Sample
+    sentence: Sentence
+    text: Text
+
+
+class LxmertBatches(RowBatches[Row]):
+    """Makes batches of places for the objectives of one stage.
 
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
     batch that it is in. With `as_published` texts are padded to `max_seq_length` and regions to
-    `max_regions`; else to the longest of the batch, which gives the same numbers. A batch without a
-    known answer costs qa nothing, where the original's division by zero makes the step NaN.
-    Raises RequestError where objectives, tokenizer, model and corpora do not fit.
+    `max_regions`; else to the longest of the batch, which gives the same numbers; `packed`, they
+    lie end to end without padding, and an image without regions has one that is all zeros, as
+    padding is. A batch without a known answer costs qa nothing, where the original's division by
+    zero makes the step NaN. Raises RequestError where objectives, tokenizer, model and corpora do
+    not fit.
     """
 
     def __init__(
@@ -102,7 +113,9 @@ class LxmertBatches:
         seed: int,
         stage: str,
         as_published: bool = False,
+        packed: bool = False,
     ) -> None:
+        super().__init__(packed)
         check_objectives(objectives, config)
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
@@ -190,8 +203,20 @@ class LxmertBatches:
                     "regions.selection butd-36"
                 )
 
-    def make(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return the batch of `positions`.
+    def _rows(self, positions: Sequence[Place]) -> list[Row]:
+        """Return the rows of `positions`, their sentences drawn and masked."""
+        samples = self._source.samples(positions)
+        drawn = list(map(self._sentences.draw, positions, samples))
+        return list(map(Row, samples, drawn, map(self._masked_text, positions, drawn)))
+
+    def _length(self, row: Row) -> int:
+        """Return how many tokens and regions the model reads of `row`."""
+        return len(row.text.ids) + self._count(row.sample)
+
+    def _batch(
+        self, rows: Sequence[Row], positions: Sequence[Place], packed: bool
+    ) -> dict[str, Array]:
+        """Return the rows of `positions` as a batch, with the targets of the objectives.
 
         The inputs of `pairs`, and masked_positions int64 [masked], places in the flattened text;
         predicted_regions int64 [predicted], places in the flattened regions; and the targets of the
@@ -200,34 +225,24 @@ class LxmertBatches:
         object_weights, attribute_weights, object_probabilities, feature_targets, feature_weights
         float32 [predicted, ..], region_normaliser float32 [].
         """
-        return assembled(self.make_stored(positions))
-
-    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does, with the features as they are stored: see `assembled`."""
-        samples = self._source.samples(positions)
-        drawn = list(map(self._sentences.draw, positions, samples))
-        texts = list(map(self._masked_text, positions, drawn))
-        stored = self._stored(samples)
+        stored = self._stored([row.sample for row in rows], packed)
         found = [
-            self._masked_regions(place, sample, sentence, stored, number)
-            for number, (place, sample, sentence) in enumerate(
-                zip(positions, samples, drawn, strict=True)
-            )
+            self._masked_regions(place, row, stored, number)
+            for number, (place, row) in enumerate(zip(positions, rows, strict=True))
         ]
-        batch = self._inputs(texts, stored, samples)
-        batch["masked_positions"] = flattened(
-            [text.columns for text in texts], batch["input_ids"].shape[1]
-        )
+        batch = self._inputs(rows, stored, packed)
+        places = self._text_places(rows, packed)
+        batch["masked_positions"] = places.flattened([row.text.columns for row in rows])
         batch["predicted_regions"] = np.concatenate([each.places for each in found])
         if "mlm" in self._objectives:
-            batch["masked_labels"] = np.concatenate([text.labels for text in texts])
+            batch["masked_labels"] = np.concatenate([row.text.labels for row in rows])
         for name in self._region_targets:
             batch[name] = np.concatenate([each.targets[name] for each in found])
         if self._objectives & _NORMALISED:
             total = sum(each.share for each in found)
             batch["region_normaliser"] = np.array(total, dtype=np.float32)
-        batch.update(self._labels(positions, drawn))
-        return tensors(batch)
+        batch.update(self._labels(positions, [row.sentence for row in rows]))
+        return batch
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -240,11 +255,14 @@ class LxmertBatches:
         """
         samples = corpus.samples(images)
         tags = {each.key: self._sentences.tags(corpus, each) for each in samples}
-        rows = [
-            self._text(Sentence(text, tags[sample.key]))[0]
-            for sample, text in zip(samples, texts, strict=True)
+        sentences = [
+            Sentence(text, tags[sample.key]) for sample, text in zip(samples, texts, strict=True)
         ]
-        return assembled(tensors(self._inputs(rows, self._stored(samples), samples)))
+        rows = [
+            Row(sample, sentence, self._text(sentence)[0])
+            for sample, sentence in zip(samples, sentences, strict=True)
+        ]
+        return assembled(tensors(self._inputs(rows, self._stored(samples))))
 
     def _text(self, sentence: Sentence) -> tuple[Text, npt.NDArray[np.intp], int]:
         """Return a text laid out, the columns of its words, and how many are the sentence's."""
@@ -270,10 +288,20 @@ class LxmertBatches:
             chosen = chosen[chosen < kept] if sentence.change == "tags" else chosen[:0]
         return Text(text.ids, text.segments, columns[chosen], words[chosen])
 
-    def _stored(self, samples: Sequence[Sample]) -> StoredRegions:
+    def _count(self, sample: Sample) -> int:
+        """Return how many regions of `sample` the model reads."""
+        return min(self._config.max_regions, sample.region_count)
+
+    def _text_places(self, rows: Sequence[Row], packed: bool) -> RowPlaces:
+        """Return where the texts of `rows` lie."""
+        lengths = [len(row.text.ids) for row in rows]
+        width = self._config.max_seq_length if self._as_published else max(lengths)
+        return RowPlaces.of(lengths, None if packed else width)
+
+    def _stored(self, samples: Sequence[Sample], packed: bool = False) -> StoredRegions:
         """Return the regions of `samples` as they are; RequestError if one has too few of them."""
         config = self._config
-        counts = [min(config.max_regions, sample.region_count) for sample in samples]
+        counts = list(map(self._count, samples))
         if config.region_count == "as_published" and min(counts) < config.max_regions:
             sample = samples[int(np.argmin(counts))]
             raise RequestError(
@@ -281,13 +309,15 @@ class LxmertBatches:
                 f"{config.max_regions} of each; set model.config.region_count to sound"
             )
         width = config.max_regions if self._as_published else max(1, *counts)
-        return StoredRegions(self._form, samples, RowPlaces.of(counts, width))
+        # Text finds padding in an image without regions; packed, it finds one such place.
+        places = RowPlaces.of(counts, None if packed else width, least=1)
+        return StoredRegions(self._form, samples, places)
 
     def _masked_regions(
-        self, place: Place, sample: Sample, sentence: Sentence, stored: StoredRegions, number: int
+        self, place: Place, row: Row, stored: StoredRegions, number: int
     ) -> Predicted:
-        """Mask row `number` of `stored`, the regions of `sample`; return what is predicted."""
-        config = self._config
+        """Mask the regions of `row`, number `number` of `stored`; return what is predicted."""
+        config, sample = self._config, row.sample
         if not self._regional:
             return Predicted(_NOWHERE, {}, 0.0)
         own = stored.row(number)
@@ -302,7 +332,7 @@ class LxmertBatches:
         )
         chosen = np.arange(len(regions)) if self._predicts_all else masks.places
         share = len(regions) * config.region_mask_probability
-        if sentence.change == "caption" and not config.mask_loss_for_unmatched:
+        if row.sentence.change == "caption" and not config.mask_loss_for_unmatched:
             chosen, share = chosen[:0], 0.0
         targets = {
             name: _TARGETS[name](regions)[chosen]
@@ -348,19 +378,20 @@ class LxmertBatches:
         return self._answers.draw(sentence.answers, self._source.chance(place, "answer"))
 
     def _inputs(
-        self, texts: Sequence[Text], stored: StoredRegions, samples: Sequence[Sample]
+        self, rows: Sequence[Row], stored: StoredRegions, packed: bool = False
     ) -> dict[str, Array]:
-        """Return the padded inputs of the model."""
-        config = self._config
-        width = config.max_seq_length if self._as_published else 0
-        ids, text_mask = padded([text.ids for text in texts], width, self._encoder.special.pad)
+        """Return the inputs of the model."""
+        texts = self._text_places(rows, packed)
         inputs = {
-            "input_ids": ids,
-            "token_type_ids": padded([text.segments for text in texts], width)[0],
-            "attention_mask": text_mask,
+            "input_ids": texts.laid([row.text.ids for row in rows], self._encoder.special.pad),
+            "token_type_ids": texts.laid([row.text.segments for row in rows]),
             **stored.arrays("visual_feats"),
-            "visual_pos": stored.locations([sample.meta for sample in samples], 4),
+            "visual_pos": stored.locations([row.sample.meta for row in rows], 4),
         }
-        if config.region_count == "sound":
+        if packed:
+            inputs["row_lengths"] = np.stack([texts.lengths, stored.places.lengths])
+            return inputs
+        inputs["attention_mask"] = texts.mask()
+        if self._config.region_count == "sound":
             inputs["visual_attention_mask"] = stored.places.mask()
         return inputs

@@ -11,7 +11,6 @@ from transformers import PreTrainedTokenizerBase
 
 from data_pipeline.corpus.reader import Corpus, Sample
 from pretrain.batches import checks
-from pretrain.batches.dealing import dealt
 from pretrain.batches.layout import GEOMETRY, fill_text, text_length, truncated
 from pretrain.batches.mask_tokens import Ids
 from pretrain.batches.mask_units import masker
@@ -19,6 +18,7 @@ from pretrain.batches.oscar_texts import OscarTexts, Texts
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.pollute import Change, contrast_label, match_label
 from pretrain.batches.region_targets import OBJECTIVES, RegionTargets
+from pretrain.batches.row_batches import RowBatches
 from pretrain.batches.row_places import RowPlaces, sight
 from pretrain.batches.stored import BEHIND, FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import TextEncoder
@@ -38,7 +38,7 @@ class Row:
     change: Change
 
 
-class OscarBatches:
+class OscarBatches(RowBatches[Row]):
     """Makes padded batches of places for the objectives of one stage.
 
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
@@ -59,12 +59,12 @@ class OscarBatches:
         as_published: bool = False,
         packed: bool = False,
     ) -> None:
+        super().__init__(packed)
         check_objectives(objectives, config)
         self._encoder = TextEncoder(tokenizer)
         self._config = config
         self._objectives = asked(objectives)
         self._as_published = as_published
-        self._packed = packed
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
         self._drawn = OscarTexts(self._source, config, self._objectives)
@@ -93,24 +93,6 @@ class OscarBatches:
             if "moc-kl" in self._objectives:
                 checks.check_distribution(corpus, config.object_classes, "object_classes")
 
-    def make(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return the batch of `positions`.
-
-        input_ids, token_type_ids int64 [batch, text]; attention_mask int64
-        [batch, text + regions]; img_feats float32 [batch, regions, 2054]; masked_positions int64
-        [masked] and, with heads of regions, predicted_regions int64 [predicted]: places in the
-        flattened text and regions; and the targets of the objectives: masked_labels int64 [masked],
-        contrast_labels and match_labels int64 [batch], those of `RegionTargets`.
-        """
-        return assembled(tensors(self._batch(self._rows(positions), positions, False)))
-
-    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does, packed if wanted, and with the features as they are stored.
-
-        See `assembled` and `row_places.sight`.
-        """
-        return tensors(self._batch(self._rows(positions), positions, self._packed))
-
     def _rows(self, positions: Sequence[Place]) -> list[Row]:
         """Return the rows of `positions`, their texts drawn."""
         samples = self._source.samples(positions)
@@ -120,7 +102,14 @@ class OscarBatches:
     def _batch(
         self, rows: Sequence[Row], positions: Sequence[Place], packed: bool
     ) -> dict[str, Array]:
-        """Return the rows of `positions` as a batch, with the targets of the objectives."""
+        """Return the rows of `positions` as a batch, with the targets of the objectives.
+
+        input_ids, token_type_ids int64 [batch, text]; attention_mask int64
+        [batch, text + regions]; img_feats float32 [batch, regions, 2054]; masked_positions int64
+        [masked] and, with heads of regions, predicted_regions int64 [predicted]: places in the
+        flattened text and regions; and the targets of the objectives: masked_labels int64 [masked],
+        contrast_labels and match_labels int64 [batch], those of `RegionTargets`.
+        """
         batch = self._laid_out(rows, positions, packed)
         if "contrast" in self._objectives:
             classes = self._config.num_contrast_classes or 2
@@ -130,24 +119,9 @@ class OscarBatches:
             batch["match_labels"] = np.array([match_label(row.change) for row in rows])
         return batch
 
-    def make_dealt(
-        self, positions: Sequence[Place], batches: int, wanted: Sequence[int]
-    ) -> list[dict[str, torch.Tensor]]:
-        """Return those `wanted` of the `batches` among which the rows of `positions` are dealt.
-
-        As many rows go to each, and about as many tokens and regions: see `dealt`.
-        """
-        rows = self._rows(positions)
-        hands = dealt([sum(self._lengths(row)) for row in rows], batches)
-        made = []
-        for hand in (hands[number] for number in wanted):
-            own, places = [rows[number] for number in hand], [positions[number] for number in hand]
-            made.append(tensors(self._batch(own, places, self._packed)))
-        return made
-
-    def lengths(self, positions: Sequence[Place]) -> list[int]:
-        """Return how many tokens and regions each row of `positions` has."""
-        return [sum(self._lengths(row)) for row in self._rows(positions)]
+    def _length(self, row: Row) -> int:
+        """Return how many tokens and regions the model reads of `row`."""
+        return sum(self._lengths(row))
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]

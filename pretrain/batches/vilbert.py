@@ -18,12 +18,13 @@ from pretrain.batches import checks
 from pretrain.batches.layout import fill_text, text_length, truncated
 from pretrain.batches.mask_regions import draw_masks
 from pretrain.batches.mask_units import masker
-from pretrain.batches.padding import Array, flattened, padded
 from pretrain.batches.pairs import PairSource, Place
-from pretrain.batches.pollute import CLEAN_ABOVE, RETRIES, Change, change_for, contrast_label
+from pretrain.batches.pollute import CLEAN_ABOVE, Change, contrast_label
+from pretrain.batches.row_batches import Array, RowBatches
 from pretrain.batches.row_places import RowPlaces
 from pretrain.batches.stored import BEFORE, FeatureForm, StoredRegions, assembled, tensors
 from pretrain.batches.tokenise import Ids, TextEncoder
+from pretrain.batches.vilbert_texts import Drawn, ViLBertTexts
 from pretrain.batches.whole_image import PLACE, whole_image
 from pretrain.models.vilbert_config import ViLBertConfig
 from pretrain.objectives import asked, check_objectives
@@ -76,14 +77,24 @@ class Predicted:
     targets: dict[str, Array]
 
 
-class ViLBertBatches:
-    """Makes padded batches of places for the objectives of one stage.
+@dataclass(frozen=True)
+class Row:
+    """One sample on its way into a batch: its text, masked, and what was exchanged in it."""
+
+    sample: Sample
+    text: Text
+    change: Change
+
+
+class ViLBertBatches(RowBatches[Row]):
+    """Makes batches of places for the objectives of one stage.
 
     What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone, never on the
     batch that it is in. With `as_published` texts are padded to `max_seq_length` and regions to
-    `max_regions`; else to the longest of the batch, which gives the same numbers. A batch without
-    masked regions costs moc-kl nothing, where the original's division by zero makes the step NaN.
-    Raises RequestError where objectives, tokenizer, model and corpora do not fit.
+    `max_regions`; else to the longest of the batch, which gives the same numbers; `packed`, they
+    lie end to end without padding, whole images before all regions. A batch without masked regions
+    costs moc-kl nothing, where the original's division by zero makes the step NaN. Raises
+    RequestError where objectives, tokenizer, model and corpora do not fit.
     """
 
     def __init__(
@@ -95,7 +106,9 @@ class ViLBertBatches:
         seed: int,
         stage: str,
         as_published: bool = False,
+        packed: bool = False,
     ) -> None:
+        super().__init__(packed)
         check_objectives(objectives, config)
         self._source = PairSource(corpora, seed, stage)
         self._form = FeatureForm(corpora)
@@ -109,7 +122,8 @@ class ViLBertBatches:
         self._pollutes = bool(self._objectives & {"itm", "contrast"})
         # Without the contrast there are two kinds of pairs alone, half and half.
         contrasts = "contrast" in self._objectives
-        self._caption_share = float(config.texta_false_prob) if contrasts else CLEAN_ABOVE
+        share = float(config.texta_false_prob) if contrasts else CLEAN_ABOVE
+        self._drawn = ViLBertTexts(self._source, config, self._pollutes, share)
         wanted = self._objectives & _REGION_TARGETS.keys()
         self._region_targets = sorted({name for key in wanted for name in _REGION_TARGETS[key]})
         checks.check_vocabulary(self._encoder, config.vocab_size)
@@ -141,8 +155,18 @@ class ViLBertBatches:
                 f"the head has {config.v_target_size}; set model.config.v_target_size to {classes}"
             )
 
-    def make(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return the batch of `positions`.
+    def _rows(self, positions: Sequence[Place]) -> list[Row]:
+        """Return the rows of `positions`, their texts drawn and masked."""
+        return list(map(self._row, positions, self._source.samples(positions)))
+
+    def _length(self, row: Row) -> int:
+        """Return how many tokens and regions the model reads of `row`, the whole image one."""
+        return len(row.text.ids) + 1 + self._count(row.sample)
+
+    def _batch(
+        self, rows: Sequence[Row], positions: Sequence[Place], packed: bool
+    ) -> dict[str, Array]:
+        """Return the rows of `positions` as a batch, with the targets of the objectives.
 
         The inputs of `pairs`, and masked_positions int64 [masked], places in the flattened text;
         predicted_regions int64 [predicted], places in the flattened regions without the whole
@@ -151,24 +175,15 @@ class ViLBertBatches:
         object_probabilities, feature_targets and feature_weights float32 [predicted, ..],
         region_normaliser float32 [].
         """
-        return assembled(self.make_stored(positions))
-
-    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does, with the features as they are stored: see `assembled`."""
-        samples = self._source.samples(positions)
-        drawn = list(map(self._row, positions, samples))
-        texts, changes = [text for text, _ in drawn], [change for _, change in drawn]
-        stored = self._stored(samples)
+        texts = [row.text for row in rows]
+        stored = self._stored([row.sample for row in rows], packed)
         found = [
-            self._masked_regions(place, sample, change, stored, number)
-            for number, (place, sample, change) in enumerate(
-                zip(positions, samples, changes, strict=True)
-            )
+            self._masked_regions(place, row, stored, number)
+            for number, (place, row) in enumerate(zip(positions, rows, strict=True))
         ]
-        batch = self._inputs(texts, stored, samples, [each.whole for each in found])
-        batch["masked_positions"] = flattened(
-            [text.columns for text in texts], batch["input_ids"].shape[1]
-        )
+        batch = self._inputs(rows, stored, [each.whole for each in found], packed)
+        places = self._text_places(rows, packed)
+        batch["masked_positions"] = places.flattened([text.columns for text in texts])
         batch["predicted_regions"] = np.concatenate([each.places for each in found])
         if "mlm" in self._objectives:
             batch["masked_labels"] = np.concatenate([text.labels for text in texts])
@@ -176,9 +191,9 @@ class ViLBertBatches:
             batch[name] = np.concatenate([each.targets[name] for each in found])
         if self._objectives & _NORMALISED:
             share = self._config.max_regions * self._config.region_mask_probability
-            batch["region_normaliser"] = np.array(len(samples) * share, dtype=np.float32)
-        batch.update(self._labels(changes))
-        return tensors(batch)
+            batch["region_normaliser"] = np.array(len(rows) * share, dtype=np.float32)
+        batch.update(self._labels(row.change for row in rows))
+        return batch
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -190,78 +205,25 @@ class ViLBertBatches:
         first; region_mask int64 [batch, 1 + regions]; with tasks task_ids int64 [batch, 1].
         """
         samples = corpus.samples(images)
-        tags = {each.key: self._tags(corpus, each) for each in samples}
+        tags = {each.key: self._drawn.tags(corpus, each) for each in samples}
         rows = [
-            self._text(text, tags[sample.key]) for sample, text in zip(samples, texts, strict=True)
+            Row(sample, self._text(Drawn(text, tags[sample.key], "nothing")), "nothing")
+            for sample, text in zip(samples, texts, strict=True)
         ]
         stored = self._stored(samples)
         whole = [self._whole(stored, number) for number in range(len(samples))]
-        return assembled(tensors(self._inputs(rows, stored, samples, whole)))
+        return assembled(tensors(self._inputs(rows, stored, whole)))
 
-    def _tags(self, of: Place | Corpus, sample: Sample) -> str:
-        """Return the tags of `sample` as text, nothing where the model reads none."""
-        config = self._config
-        if not config.tags:
-            return ""
-        return self._source.tags(of, sample, config.tag_confidence, config.tag_attributes)
+    def _row(self, place: Place, sample: Sample) -> Row:
+        """Return `sample`, at `place`, with its masked text and what was exchanged in it."""
+        drawn = self._drawn.at(place, sample)
+        chance = self._source.chance(place, "masks") if "mlm" in self._objectives else None
+        return Row(sample, self._text(drawn, chance), drawn.change)
 
-    def _row(self, place: Place, sample: Sample) -> tuple[Text, Change]:
-        """Return the masked text of `sample`, at `place`, and what was exchanged in it."""
-        source = self._source
-        caption = source.caption(sample, source.chance(place, "caption").random())
-        tags = self._tags(place, sample)
-        change: Change = "nothing"
-        if self._pollutes:
-            chance = source.chance(place, "pollution")
-            change = change_for(chance.random(), self._caption_share, bool(tags))
-            caption, tags = self._exchange(place, sample, change, (caption, tags), chance)
-        text_chance = source.chance(place, "masks") if "mlm" in self._objectives else None
-        return self._text(caption, tags, text_chance, change), change
-
-    def _exchange(
-        self,
-        place: Place,
-        sample: Sample,
-        change: Change,
-        texts: tuple[str, str],
-        chance: np.random.Generator,
-    ) -> tuple[str, str]:
-        """Return caption and tags, one of them another sample's of the same corpus by `change`.
-
-        Draws again, ten times at most, while the other text is empty or one of the sample's own;
-        but captions once and from all samples with `random_caption` "as_published".
-        """
-        source, (caption, tags) = self._source, texts
-        if change == "nothing":
-            return texts
-        if change == "caption" and self._config.random_caption == "as_published":
-            corpus = source.corpus(place)
-            number, which = chance.random(2)
-            return source.caption(corpus[int(number * len(corpus))], which), tags
-        own = {"", *(entry["text"] for entry in sample.meta["captions"])}
-        for number, which in chance.random((RETRIES, 2)):
-            other = source.other(place, number)
-            if change == "caption":
-                texts = source.caption(other, which), tags
-                if texts[0] not in own:
-                    break
-            else:
-                found = self._tags(place, other)
-                texts = caption, found or tags
-                if found not in ("", tags):
-                    break
-        return texts
-
-    def _text(
-        self,
-        caption: str,
-        tags: str,
-        chance: np.random.Generator | None = None,
-        change: Change = "nothing",
-    ) -> Text:
+    def _text(self, drawn: Drawn, chance: np.random.Generator | None = None) -> Text:
         """Return caption and tags laid out, with masked tokens where `chance` is given."""
         config, special = self._config, self._encoder.special
-        caption_ids, tag_ids = self._encoder.encode(caption), self._encoder.encode(tags)
+        caption_ids, tag_ids = self._encoder.encode(drawn.caption), self._encoder.encode(drawn.tags)
         kept, kept_tags = truncated(len(caption_ids), len(tag_ids), config.max_seq_length)
         ids = np.zeros(text_length(kept, kept_tags), dtype=np.int64)
         segments = np.zeros_like(ids)
@@ -277,16 +239,25 @@ class ViLBertBatches:
             return Text(ids, segments, _NOWHERE, _NOWHERE)
         words = ids[columns]
         ids[columns], chosen = self._mask(words, chance)
-        if not config.mask_loss_for_unmatched and change != "nothing":
-            chosen = chosen[chosen < kept] if change == "tags" else chosen[:0]
+        if not config.mask_loss_for_unmatched and drawn.change != "nothing":
+            chosen = chosen[chosen < kept] if drawn.change == "tags" else chosen[:0]
         return Text(ids, segments, columns[chosen], words[chosen])
 
-    def _stored(self, samples: Sequence[Sample]) -> StoredRegions:
+    def _count(self, sample: Sample) -> int:
+        """Return how many regions of `sample` the model reads, the whole image not counted."""
+        return min(self._config.max_regions, sample.region_count)
+
+    def _stored(self, samples: Sequence[Sample], packed: bool = False) -> StoredRegions:
         """Return the regions of `samples` as they are, whole images left out."""
-        config = self._config
-        counts = [min(config.max_regions, sample.region_count) for sample in samples]
-        width = config.max_regions if self._as_published else max(1, *counts)
-        return StoredRegions(self._form, samples, RowPlaces.of(counts, width))
+        counts = list(map(self._count, samples))
+        width = self._config.max_regions if self._as_published else max(1, *counts)
+        return StoredRegions(self._form, samples, RowPlaces.of(counts, None if packed else width))
+
+    def _text_places(self, rows: Sequence[Row], packed: bool) -> RowPlaces:
+        """Return where the texts of `rows` lie."""
+        lengths = [len(row.text.ids) for row in rows]
+        width = self._config.max_seq_length if self._as_published else max(lengths)
+        return RowPlaces.of(lengths, None if packed else width)
 
     def _whole(
         self, stored: StoredRegions, number: int, chosen: npt.NDArray[np.intp] = _NOWHERE
@@ -298,10 +269,10 @@ class ViLBertBatches:
         )
 
     def _masked_regions(
-        self, place: Place, sample: Sample, change: Change, stored: StoredRegions, number: int
+        self, place: Place, row: Row, stored: StoredRegions, number: int
     ) -> Predicted:
-        """Mask row `number` of `stored`, the regions of `sample`; return what is predicted."""
-        config = self._config
+        """Mask the regions of `row`, number `number` of `stored`; return what is predicted."""
+        config, sample = self._config, row.sample
         if not self._region_targets:
             return Predicted(self._whole(stored, number), _NOWHERE, {})
         own = stored.row(number)
@@ -310,7 +281,7 @@ class ViLBertBatches:
         chance = self._source.chance(place, "regions")
         masks = draw_masks(len(regions), chance, config.region_mask_probability, ZERO_SHARE)
         chosen = masks.places
-        if change == "caption" and not config.mask_loss_for_unmatched:
+        if row.change == "caption" and not config.mask_loss_for_unmatched:
             chosen = chosen[:0]
         targets = {
             name: _TARGETS[name](regions)[chosen]
@@ -357,26 +328,32 @@ class ViLBertBatches:
 
     def _inputs(
         self,
-        texts: Sequence[Text],
+        rows: Sequence[Row],
         stored: StoredRegions,
-        samples: Sequence[Sample],
         whole: Sequence[npt.NDArray[np.float32]],
+        packed: bool = False,
     ) -> dict[str, Array]:
-        """Return the padded inputs of the model, `whole` images in front of their regions."""
-        config = self._config
-        width = config.max_seq_length if self._as_published else 0
-        ids, text_mask = padded([text.ids for text in texts], width, self._encoder.special.pad)
-        around = stored.locations([sample.meta for sample in samples], 5)
-        mask = stored.places.mask()
+        """Return the inputs of the model, `whole` images in front of their regions.
+
+        Packed, all whole images lie in front of all regions.
+        """
+        texts, regions = self._text_places(rows, packed), stored.places
+        around = stored.locations([row.sample.meta for row in rows], 5)
+        shape = (1, len(rows)) if packed else (len(rows), 1)
+        before = np.broadcast_to(PLACE, (*shape, len(PLACE)))
         inputs = {
-            "input_ids": ids,
-            "token_type_ids": padded([text.segments for text in texts], width)[0],
-            "attention_mask": text_mask,
+            "input_ids": texts.laid([row.text.ids for row in rows], self._encoder.special.pad),
+            "token_type_ids": texts.laid([row.text.segments for row in rows]),
             **stored.arrays("features"),
-            "features" + BEFORE: np.stack(whole)[:, None],
-            "locations": np.concatenate([np.tile(PLACE, (len(texts), 1, 1)), around], axis=1),
-            "region_mask": np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1),
+            "features" + BEFORE: np.stack(whole).reshape(*shape, -1),
+            "locations": np.concatenate([before, around], axis=1),
         }
-        if config.task_specific_tokens:
-            inputs["task_ids"] = np.full((len(texts), 1), config.task, dtype=np.int64)
+        if packed:
+            inputs["row_lengths"] = np.stack([texts.lengths, 1 + regions.lengths])
+        else:
+            mask = regions.mask()
+            inputs["attention_mask"] = texts.mask()
+            inputs["region_mask"] = np.concatenate([np.ones_like(mask[:, :1]), mask], axis=1)
+        if self._config.task_specific_tokens:
+            inputs["task_ids"] = np.full((len(rows), 1), self._config.task, dtype=np.int64)
         return inputs

@@ -22,7 +22,6 @@ from pretrain.batches.augment import (
 )
 from pretrain.batches.mask_spans import SpanRule, mask_spans
 from pretrain.batches.mask_tokens import word_beginnings
-from pretrain.batches.padding import flattened, padded
 from pretrain.batches.pairs import PairSource, Place
 from pretrain.batches.plain_words import plain_words
 from pretrain.batches.region_concepts import (
@@ -35,6 +34,7 @@ from pretrain.batches.region_concepts import (
     region_view,
 )
 from pretrain.batches.remembered import Remembered
+from pretrain.batches.row_places import RowPlaces
 from pretrain.batches.tokenise import Ids, TextEncoder
 from pretrain.models.xvlm_config import XvlmConfig
 from pretrain.objectives import asked, check_objectives
@@ -66,7 +66,8 @@ class XvlmBatches:
     taken. What happens to a sample depends on (seed, stage, epoch, corpus, sample) alone; only
     which of the concepts of a region batch are left out depends on the others in it. With
     `as_published` texts are padded to `max_seq_length`, else to the longest of the batch, which
-    gives the same numbers. Raises RequestError where objectives, tokenizer and corpora do not fit.
+    gives the same numbers; `packed`, they lie end to end without padding. Raises RequestError
+    where objectives, tokenizer and corpora do not fit.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class XvlmBatches:
         seed: int,
         stage: str,
         as_published: bool = False,
+        packed: bool = False,
     ) -> None:
         check_objectives(objectives, config)
         self._source = PairSource(corpora, seed, stage)
@@ -86,6 +88,7 @@ class XvlmBatches:
         self._objectives = asked(objectives)
         self._kind_key = (seed, stage, "kind of batch")
         self._as_published = as_published
+        self._packed = packed
         self._continues = ~word_beginnings(tokenizer)
         self._mask_rule = SpanRule(
             config.mask_probability, config.max_masks, config.span_probability, config.span_size
@@ -122,6 +125,29 @@ class XvlmBatches:
         [masked], box_targets float32 [batch, 4], box_valid float32 [batch], 0 for whole images,
         and with region_padding "sound" match_groups int64 [batch].
         """
+        return self._made(positions, False)
+
+    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        """Return what `make` does, packed if wanted: no features of regions are in it.
+
+        Packed, ids have one row that holds all texts end to end, and row_lengths int64 [1, batch]
+        has the tokens of each, instead of a mask.
+        """
+        return self._made(positions, self._packed)
+
+    def lengths(self, positions: Sequence[Place]) -> list[int]:
+        """Return how many tokens and patches each of `positions` has, with its whole image."""
+        patches = 1 + self._config.patch_grid**2
+        captions = (
+            self._source.caption(
+                self._source.sample(place), self._source.chance(place, "caption").random()
+            )
+            for place in positions
+        )
+        return [patches + len(self._framed(self._encode(caption))) for caption in captions]
+
+    def _made(self, positions: Sequence[Place], packed: bool) -> dict[str, torch.Tensor]:
+        """Return the batch of `positions`, its texts padded or packed."""
         if "itm-hard" in self._objectives and len(positions) < 2:
             raise RequestError(
                 "objectives: itm-hard takes negatives from the micro-batch, and this one has "
@@ -136,13 +162,9 @@ class XvlmBatches:
         else:
             images, rows = self._whole_rows(positions)
         batch["pixel_values"] = np.stack([normalised(image) for image in images])
-        batch.update(self._texts(rows))
+        batch.update(self._texts(rows, packed))
         batch.update(self._targets(rows))
         return {name: torch.from_numpy(array) for name, array in batch.items()}
-
-    def make_stored(self, positions: Sequence[Place]) -> dict[str, torch.Tensor]:
-        """Return what `make` does: no features of regions are in it."""
-        return self.make(positions)
 
     def pairs(
         self, corpus: Corpus, images: Sequence[int], texts: Sequence[str]
@@ -154,11 +176,12 @@ class XvlmBatches:
         """
         places = {number: place for place, number in enumerate(dict.fromkeys(images))}
         shown = [self._whole_image(corpus, number) for number in places]
-        ids, mask = self._padded([self._framed(self._encode(text)) for text in texts])
+        framed = [self._framed(self._encode(text)) for text in texts]
+        lying = self._places(framed, False)
         batch: Arrays = {
             "pixel_values": np.stack(shown),
-            "input_ids": ids,
-            "attention_mask": mask,
+            "input_ids": lying.laid(framed, self._encoder.special.pad),
+            "attention_mask": lying.mask(),
             "idx_to_group_img": np.array([places[number] for number in images]),
         }
         return {name: torch.from_numpy(array) for name, array in batch.items()}
@@ -262,19 +285,25 @@ class XvlmBatches:
         end = [special.separator] if self._config.text_end == "sound" else []
         return np.array([special.start, *ids, *end], dtype=np.int64)
 
-    def _padded(self, texts: Sequence[Ids]) -> tuple[Ids, Ids]:
-        """Return ids and mask of `texts`: int64 [batch, text] both."""
-        least = self._config.max_seq_length if self._as_published else 1
-        return padded(texts, least, self._encoder.special.pad)
+    def _places(self, texts: Sequence[Ids], packed: bool) -> RowPlaces:
+        """Return where `texts` lie."""
+        lengths = list(map(len, texts))
+        width = self._config.max_seq_length if self._as_published else max(lengths)
+        return RowPlaces.of(lengths, None if packed else width)
 
-    def _texts(self, rows: Sequence[Row]) -> Arrays:
+    def _texts(self, rows: Sequence[Row], packed: bool) -> Arrays:
         """Return ids and mask of the texts of `rows`, and the masked ones for their own pass."""
         texts = [self._encode(row.concept.text) for row in rows]
-        ids, mask = self._padded([self._framed(text) for text in texts])
-        found: Arrays = {"input_ids": ids, "attention_mask": mask}
+        framed, padding = list(map(self._framed, texts)), self._encoder.special.pad
+        lying = self._places(framed, packed)
+        found: Arrays = {"input_ids": lying.laid(framed, padding)}
+        if packed:
+            found["row_lengths"] = lying.lengths[None]
+        else:
+            found["attention_mask"] = lying.mask()
         if "mlm" in self._objectives:
-            masked, places, labels = ids.copy(), [], []
-            for number, (row, text) in enumerate(zip(rows, texts, strict=True)):
+            columns, labels = [], []
+            for row, text, whole in zip(rows, texts, framed, strict=True):
                 chance = self._source.chance(row.place, f"masks {row.concept.number}")
                 changed, chosen = mask_spans(
                     text,
@@ -284,11 +313,11 @@ class XvlmBatches:
                     self._encoder.special.mask,
                     self._encoder.words,
                 )
-                masked[number, 1 : len(text) + 1] = changed
-                places.append(1 + chosen)
+                whole[1 : len(text) + 1] = changed
+                columns.append(1 + chosen)
                 labels.append(text[chosen])
-            found["masked_input_ids"] = masked
-            found["masked_positions"] = flattened(places, ids.shape[1])
+            found["masked_input_ids"] = lying.laid(framed, padding)
+            found["masked_positions"] = lying.flattened(columns)
             found["masked_labels"] = np.concatenate(labels)
         return found
 

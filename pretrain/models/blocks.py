@@ -13,10 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.models.attention import attention_named
-from pretrain.models.packing import Packing, packed_attention
-
-Sight = Tensor | Packing | None
-"""What a position sees: a bias on the scores, its row of a packed stream, or all."""
+from pretrain.models.packing import Asked, Packed, Rows, Sight, packed_attention
 
 
 @dataclass(frozen=True)
@@ -67,7 +64,7 @@ class SelfAttention(nn.Module):
 
     def forward(self, states: Tensor, bias: Sight, source: Tensor) -> Tensor:
         """Return what the queries of `states` find in `source`: [batch, queries, hidden]."""
-        if isinstance(bias, Packing):
+        if isinstance(bias, Packed):
             parts = (self.query(states), self.key(source), self.value(source))
             query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in parts)
             dropout = self.dropout if self.training else 0.0
@@ -135,7 +132,7 @@ class Layer(nn.Module):
     def forward(self, states: Tensor, bias: Sight, source: Tensor | None = None) -> Tensor:
         """Return [batch, queries, hidden]; keys and values come from `source`, else from `states`.
 
-        bias is added to the scores: [batch, 1, 1 or queries, keys]; or says how rows are packed.
+        bias is added to the scores: [batch, 1, 1 or queries, keys]; or says where packed rows lie.
         """
         mixed = self.attention(states, bias, states if source is None else source)
         deep: Tensor = self.output(self.intermediate(mixed), mixed)
@@ -162,12 +159,28 @@ class Encoder(nn.Module):
         reached = [states]
         for number, layer in enumerate(self.layer):
             source = None if history is None else torch.cat([history[number], reached[-1]], dim=1)
-            if self.gradient_checkpointing and self.training:
-                step = checkpoint(layer, reached[-1], bias, source, use_reentrant=False)
-            else:
-                step = layer(reached[-1], bias, source)
-            reached.append(step)
+            reached.append(self._run(layer, reached[-1], bias, source))
         return reached
+
+    def _run(
+        self, layer: nn.Module, states: Tensor, bias: Sight, source: Tensor | None = None
+    ) -> Tensor:
+        """Run one layer, computed again in the backward pass where that is wished."""
+        if self.gradient_checkpointing and self.training:
+            kept: Tensor = checkpoint(layer, states, bias, source, use_reentrant=False)
+            return kept
+        done: Tensor = layer(states, bias, source)
+        return done
+
+    def at(self, states: Tensor, rows: Rows, asked: Asked) -> Tensor:
+        """Return the last layer's states of packed `rows` at the places `asked`, rising.
+
+        The same numbers as `forward`, but the last layer computes no others: [1, asked, hidden].
+        """
+        *lower, last = self.layer
+        for layer in lower:
+            states = self._run(layer, states, rows)
+        return self._run(last, *asked.of(rows, states))
 
     def first_position(self, states: Tensor, bias: Tensor | None) -> Tensor:
         """Return the last layer's state of position 0 alone: [batch, 1, hidden].

@@ -61,8 +61,8 @@ class Family:
     name: str
     classes: str
     """What the names of its classes begin with."""
-    packs: bool = False
-    """Whether it reads rows end to end without padding, and its batches can be dealt."""
+    deals: bool = True
+    """Whether samples can be dealt among its batches by their lengths."""
 
     @property
     def model_type(self) -> str:
@@ -101,7 +101,7 @@ class Family:
     ) -> Batches:
         """Return the maker of its batches; RequestError where a corpus lacks what is needed.
 
-        layout: as_published, and for families that pack, packed.
+        layout: as_published or packed.
         """
         maker = self._find(f"batches.{self.name}", "Batches")
         made: Batches = maker(corpora, tokenizer, config, dict(objectives), seed, stage, **layout)
@@ -111,11 +111,11 @@ class Family:
 FAMILIES = {
     family.name: family
     for family in (
-        Family("oscar", "Oscar", packs=True),
-        Family("imagebert", "ImageBert", packs=True),
+        Family("oscar", "Oscar"),
+        Family("imagebert", "ImageBert"),
         Family("vilbert", "ViLBert"),
         Family("lxmert", "Lxmert"),
-        Family("xvlm", "Xvlm"),
+        Family("xvlm", "Xvlm", deals=False),
     )
 }
 

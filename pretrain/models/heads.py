@@ -53,13 +53,17 @@ class RegionHeads(nn.Module):
         self.object_classifier = nn.Linear(hidden, classes) if classes else None
         self.feature_regressor = nn.Linear(hidden, feature) if feature else None
 
-    def about_regions(self, states: Tensor, predicted: Tensor | None) -> dict[str, Tensor]:
-        """Return object_logits and feature_predictions, [predicted, ...], of the heads there are.
+    def read(self, predicted: Tensor | None, device: torch.device) -> Tensor | None:
+        """Return `predicted`, or no place at all where there is no head to read any."""
+        if self.object_classifier is None and self.feature_regressor is None:
+            return torch.zeros(0, dtype=torch.long, device=device)
+        return predicted
 
-        states [batch, regions, hidden]; predicted [predicted]: places in the flattened regions, all
-        of them if None, which gives [batch, regions, ...].
+    def about_regions(self, states: Tensor) -> dict[str, Tensor]:
+        """Return object_logits and feature_predictions [..., numbers] of the heads there are.
+
+        states [..., hidden].
         """
-        states = at_places(states, predicted)
         found = {}
         if self.object_classifier is not None:
             found["object_logits"] = self.object_classifier(states)

@@ -17,10 +17,10 @@ from transformers.utils.generic import ModelOutput
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
+from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.models.initial_weights import draw_as_bert
-from pretrain.models.packed_rows import PackedRows
+from pretrain.models.packed_rows import HeadPlaces, PackedRows
 from pretrain.objectives import check_targets
 
 LOCATION = 5
@@ -89,6 +89,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
         img_locations: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read text and regions.
 
@@ -98,6 +99,8 @@ class ImageBertModel(ImageBertPreTrainedModel):
         regions, hidden], also text first, and the pooled state of [CLS] [batch, hidden].
         row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
         has one row that holds them end to end, and no mask is given.
+        read int64 [read]: of packed rows the places, of all text and then all regions, whose states
+        alone are wanted.
         """
         regions = []
         if img_feats is not None:
@@ -105,9 +108,9 @@ class ImageBertModel(ImageBertPreTrainedModel):
                 raise ValueError("img_feats need img_locations [batch, regions, 5]")
             regions = [self.embed_regions(img_feats, img_locations)]
         if row_lengths is not None:
-            read = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
-            text = self.embeddings(input_ids, None, read.packing.text_columns[None])
-            return read.through(self, [text, *regions], output_hidden_states)
+            packed = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
+            text = self.embeddings(input_ids, None, packed.packing.first_columns[None])
+            return packed.through(self, [text, *regions], output_hidden_states, read)
         text, count = self.embeddings(input_ids), input_ids.shape[1]
         states = torch.cat([text, *regions], dim=1)
         bias = None
@@ -200,6 +203,10 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         for the heads of regions; nothing: all of them. A batch's targets may be passed along.
         """
         check_targets(targets)
+        predicted_regions = self.cls.read(predicted_regions, input_ids.device)
+        heads = HeadPlaces(input_ids.shape[1], masked_positions, predicted_regions)
+        # The last layer of packed rows computes what the heads read and nothing else.
+        read = None if row_lengths is None or output_hidden_states else heads.joint()
         outputs = self.bert(
             input_ids,
             attention_mask,
@@ -207,12 +214,13 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
             img_locations,
             output_hidden_states,
             row_lengths,
+            read,
         )
-        text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
-        text = at_places(text, masked_positions)
+        parts = heads.parts if read is None else heads.parts_read
+        text, regions = parts(outputs.last_hidden_state)
         return ImageBertPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
-            **self.cls.about_regions(regions, predicted_regions),
+            **self.cls.about_regions(regions),
             match_logits=self.cls.itm(outputs.pooler_output),
             pooler_output=outputs.pooler_output,
             hidden_states=outputs.hidden_states,

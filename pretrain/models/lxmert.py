@@ -18,6 +18,7 @@ from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_place
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.models.lxmert_layers import TwoStreamEncoder
+from pretrain.models.packed_rows import PackedStream
 from pretrain.objectives import TARGETS, check_targets
 from pretrain.objectives.matching import log_odds
 
@@ -93,16 +94,29 @@ class LxmertModel(LxmertPreTrainedModel):
         attention_mask: Tensor | None = None,
         visual_attention_mask: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
+        read: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> LxmertModelOutput:
         """Read text and regions.
 
         input_ids, token_type_ids, attention_mask: [batch, text]; visual_feats:
         [batch, regions, 2048]; visual_pos: [batch, regions, 4], x1/W y1/H x2/W y2/H;
         visual_attention_mask: [batch, regions]. Masks are 1 to see, 0 to mask; by default all is
-        seen.
+        seen. row_lengths int64 [2, batch], tokens and regions of each row, one of each at least:
+        the rows are packed, all else has one row that holds them end to end, and no mask is given.
+        read: of packed rows the places of text and of regions whose last states alone are wanted.
         """
-        text = self.embeddings(input_ids, token_type_ids)
         regions = self.encoder.visn_fc(visual_feats, visual_pos)
+        if row_lengths is not None:
+            config = self.config
+            words, seen = row_lengths
+            streams = (
+                PackedStream.of(words, input_ids.shape[1], config.max_seq_length, read[0]),
+                PackedStream.of(seen, regions.shape[1], config.max_regions, read[1]),
+            )
+            text = self.embeddings(input_ids, token_type_ids, streams[0].rows.column[None])
+            return self._packed(text, regions, streams, output_hidden_states)
+        text = self.embeddings(input_ids, token_type_ids)
         texts, seen = self.encoder(
             text,
             regions,
@@ -115,6 +129,26 @@ class LxmertModel(LxmertPreTrainedModel):
             pooler_output=self.pooler(texts[-1]),
             text_hidden_states=tuple(texts) if output_hidden_states else None,
             region_hidden_states=tuple(seen) if output_hidden_states else None,
+        )
+
+    def _packed(
+        self,
+        text: Tensor,
+        regions: Tensor,
+        streams: tuple[PackedStream, PackedStream],
+        output_hidden_states: bool,
+    ) -> LxmertModelOutput:
+        """Return what the streams say of embedded packed text and regions."""
+        of_text, of_regions = streams
+        asked = (of_text.asked, of_regions.asked)
+        texts, seen = self.encoder(text, regions, of_text.rows, of_regions.rows, asked)
+        starts, text_states = of_text.last(texts[-1])
+        return LxmertModelOutput(
+            last_hidden_state=text_states,
+            regions_hidden_state=of_regions.last(seen[-1])[1],
+            pooler_output=self.pooler(starts),
+            text_hidden_states=of_text.history(texts, output_hidden_states),
+            region_hidden_states=of_regions.history(seen, output_hidden_states),
         )
 
 
@@ -242,6 +276,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
         **targets: Tensor,
     ) -> LxmertPreTrainingOutput:
         """Read a batch, as `LxmertModel` does, and predict.
@@ -252,6 +287,10 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         `pretrain.objectives.compute` reads them. Raises TypeError for any other name.
         """
         check_targets(targets)
+        read: tuple[Tensor | None, Tensor | None] = (None, None)
+        if row_lengths is not None and not output_hidden_states:
+            # The last layer of packed rows computes what the heads read and nothing else.
+            read = (masked_positions, predicted_regions)
         outputs = self.bert(
             input_ids,
             visual_feats,
@@ -260,9 +299,18 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
             attention_mask,
             visual_attention_mask,
             output_hidden_states,
+            row_lengths,
+            read,
         )
-        text = at_places(outputs.last_hidden_state, masked_positions)
-        regions = at_places(outputs.regions_hidden_state, predicted_regions)
+        text, regions = (
+            at_places(states, places) if chosen is None else states[0]
+            for states, places, chosen in zip(
+                (outputs.last_hidden_state, outputs.regions_hidden_state),
+                (masked_positions, predicted_regions),
+                read,
+                strict=True,
+            )
+        )
         said = {} if self.obj_predict_head is None else self.obj_predict_head(regions)
         return LxmertPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),

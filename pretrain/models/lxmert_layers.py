@@ -3,6 +3,8 @@
 Tan and Bansal, EMNLP 2019, section 2; names of tensors as in the published checkpoints.
 """
 
+from typing import Any
+
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -15,6 +17,7 @@ from pretrain.models.blocks import (
     SelfAttention,
 )
 from pretrain.models.lxmert_config import LxmertConfig
+from pretrain.models.packing import Asked, Rows, Sight, between
 
 
 class RegionEmbeddings(nn.Module):
@@ -45,7 +48,7 @@ class CrossAttention(nn.Module):
         self.att = SelfAttention(shape)
         self.output = ResidualOutput(shape, shape.hidden)
 
-    def forward(self, states: Tensor, source: Tensor, source_bias: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, source: Tensor, source_bias: Sight) -> Tensor:
         """Return [batch, queries, hidden] from `states`, attending to `source`."""
         mixed: Tensor = self.output(self.att(states, source_bias, source), states)
         return mixed
@@ -68,17 +71,32 @@ class CrossLayer(nn.Module):
         self.visn_output = ResidualOutput(shape, shape.intermediate)
 
     def forward(
-        self, text: Tensor, regions: Tensor, text_bias: Tensor | None, region_bias: Tensor | None
+        self,
+        text: Tensor,
+        regions: Tensor,
+        text_bias: Sight,
+        region_bias: Sight,
+        asked: tuple[Asked | None, Asked | None] = (None, None),
     ) -> tuple[Tensor, Tensor]:
-        """Return both streams, text [batch, text, hidden] and regions [batch, regions, hidden]."""
-        read_text = self.visual_attention(text, regions, region_bias)
-        read_regions = self.visual_attention(regions, text, text_bias)
-        read_text = self.lang_self_att(read_text, text_bias, read_text)
-        read_regions = self.visn_self_att(read_regions, region_bias, read_regions)
+        """Return both streams, text [batch, text, hidden] and regions [batch, regions, hidden].
+
+        asked: the places of packed text and regions that alone are returned, rising.
+        """
+        read_text = self.visual_attention(text, regions, between(text_bias, region_bias))
+        read_regions = self.visual_attention(regions, text, between(region_bias, text_bias))
+        read_text = self.lang_self_att(*_asking(read_text, text_bias, asked[0]))
+        read_regions = self.visn_self_att(*_asking(read_regions, region_bias, asked[1]))
         return (
             self.lang_output(self.lang_inter(read_text), read_text),
             self.visn_output(self.visn_inter(read_regions), read_regions),
         )
+
+
+def _asking(states: Tensor, bias: Sight, asked: Asked | None) -> tuple[Tensor, Sight, Tensor]:
+    """Return the states that ask, what they see, and all states: asking are all but for `asked`."""
+    if asked is not None and isinstance(bias, Rows):
+        return asked.of(bias, states)
+    return states, bias, states
 
 
 class TwoStreamEncoder(nn.Module):
@@ -94,27 +112,33 @@ class TwoStreamEncoder(nn.Module):
         self.x_layers = nn.ModuleList(CrossLayer(shape) for _ in range(config.x_layers))
 
     def forward(
-        self, text: Tensor, regions: Tensor, text_bias: Tensor | None, region_bias: Tensor | None
+        self,
+        text: Tensor,
+        regions: Tensor,
+        text_bias: Sight,
+        region_bias: Sight,
+        asked: tuple[Asked | None, Asked | None] = (None, None),
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the input and the output of each layer of the text, and of the regions.
 
-        text and regions are embedded: [batch, text or regions, hidden].
+        text and regions are embedded: [batch, text or regions, hidden]. asked: the places of packed
+        text and regions whose last states alone are computed, rising.
         """
         texts, seen = [text], [regions]
         for layer in self.layer:
             texts.append(self._through(layer, texts[-1], text_bias))
         for layer in self.r_layers:
             seen.append(self._through(layer, seen[-1], region_bias))
-        for layer in self.x_layers:
-            both = self._through(layer, texts[-1], seen[-1], text_bias, region_bias)
+        for number, layer in enumerate(self.x_layers, 1):
+            inputs = (texts[-1], seen[-1], text_bias, region_bias)
+            last = number == len(self.x_layers)
+            both = self._through(layer, *inputs, *([asked] if last else []))
             texts.append(both[0])
             seen.append(both[1])
         return texts, seen
 
-    def _through(self, layer: nn.Module, *arguments: Tensor | None) -> Tensor:
+    def _through(self, layer: nn.Module, *arguments: Any) -> Any:
         """Run one layer, keeping nothing of it for the backward pass if so switched."""
         if self.gradient_checkpointing and self.training:
-            kept: Tensor = checkpoint(layer, *arguments, use_reentrant=False)
-            return kept
-        done: Tensor = layer(*arguments)
-        return done
+            return checkpoint(layer, *arguments, use_reentrant=False)
+        return layer(*arguments)

@@ -16,10 +16,10 @@ from pretrain.batches.layout import GEOMETRY
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
-from pretrain.models.heads import MaskedTokenHead, RegionHeads, at_places
+from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.oscar_config import OscarConfig
-from pretrain.models.packed_rows import PackedRows
+from pretrain.models.packed_rows import HeadPlaces, PackedRows
 from pretrain.objectives import check_targets
 from pretrain.objectives.matching import log_odds
 from pretrain.objectives.tag_contrast import clean_scores
@@ -83,6 +83,7 @@ class OscarModel(OscarPreTrainedModel):
         encoder_history_states: list[Tensor] | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        read: Tensor | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read caption, tags and regions.
 
@@ -94,12 +95,14 @@ class OscarModel(OscarPreTrainedModel):
         the pooled state of [CLS] [batch, hidden].
         row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
         has one row that holds them end to end, and no mask is given.
+        read int64 [read]: of packed rows the places, of all text and then all regions, whose states
+        alone are wanted.
         """
         if row_lengths is not None:
-            read = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
-            states = self.embeddings(input_ids, token_type_ids, read.packing.text_columns[None])
+            packed = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
+            states = self.embeddings(input_ids, token_type_ids, packed.packing.first_columns[None])
             regions = [] if img_feats is None else [self.embed_regions(img_feats)]
-            return read.through(self, [states, *regions], output_hidden_states)
+            return packed.through(self, [states, *regions], output_hidden_states, read)
         states = self.embeddings(input_ids, token_type_ids, position_ids)
         if img_feats is not None:
             states = torch.cat([states, self.embed_regions(img_feats)], dim=1)
@@ -192,6 +195,10 @@ class OscarForPreTraining(OscarPreTrainedModel):
         may be passed along, `pretrain.objectives.compute` reads them.
         """
         check_targets(targets)
+        predicted_regions = self.cls.read(predicted_regions, input_ids.device)
+        heads = HeadPlaces(input_ids.shape[1], masked_positions, predicted_regions)
+        # The last layer of packed rows computes what the heads read and nothing else.
+        read = None if row_lengths is None or output_hidden_states else heads.joint()
         outputs = self.bert(
             input_ids,
             token_type_ids,
@@ -200,13 +207,14 @@ class OscarForPreTraining(OscarPreTrainedModel):
             img_feats,
             output_hidden_states=output_hidden_states,
             row_lengths=row_lengths,
+            read=read,
         )
-        text, regions = outputs.last_hidden_state.tensor_split([input_ids.shape[1]], dim=1)
-        text = at_places(text, masked_positions)
+        parts = heads.parts if read is None else heads.parts_read
+        text, regions = parts(outputs.last_hidden_state)
         return OscarPreTrainingOutput(
             prediction_logits=self.cls.predictions(text),
             **self.relate(outputs.pooler_output),
-            **self.cls.about_regions(regions, predicted_regions),
+            **self.cls.about_regions(regions),
             pooler_output=outputs.pooler_output,
             hidden_states=outputs.hidden_states,
         )

@@ -1,17 +1,56 @@
-"""The way of packed rows through a single-stream model."""
+"""The way of packed rows through a model: into a stream, and what is read of its last states."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pretrain.models.packing import Packing
+from pretrain.models.heads import at_places
+from pretrain.models.packing import Asked, Packing, Rows
+
+
+class PackedStream:
+    """One stream of packed rows, whose states are of one kind or two: see `Packing`.
+
+    asked: the places whose last states are read, after the first one of each row; nothing: all.
+    """
+
+    def __init__(self, packing: Packing, read: Tensor | None) -> None:
+        """Take what is read as places int64 [read] of all states of one kind and then the other."""
+        self.packing = packing
+        self.asked = None if read is None else Asked.at(packing.rows, packing.back[read])
+
+    @classmethod
+    def of(cls, lengths: Tensor, total: int, bound: int, read: Tensor | None) -> "PackedStream":
+        """Return a stream of states of one kind, of rows of `lengths` [rows]; see `Packing.of`."""
+        both = torch.stack([lengths, torch.zeros_like(lengths)])
+        return cls(Packing.of(both, total, total, bound), read)
+
+    @property
+    def rows(self) -> Rows:
+        """Where the rows lie."""
+        return self.packing.rows
+
+    def last(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the first state of each row [rows, 1, hidden], and those read [1, read, hidden].
+
+        states: what the last layer made, of the places asked or of all.
+        """
+        if self.asked is None:
+            return self.rows.first(states), self.packing.unstreamed(states)
+        firsts, others = self.asked.ordered(states).tensor_split([self.rows.count], dim=1)
+        return firsts.transpose(0, 1), others
+
+    def history(self, states: Sequence[Tensor], wanted: bool) -> tuple[Tensor, ...] | None:
+        """Return all states of all layers, in the order of the input, where they are wanted."""
+        return tuple(map(self.packing.unstreamed, states)) if wanted else None
 
 
 class PackedRows:
-    """Rows of text and regions, packed by `row_lengths` [2, rows]; see `Packing`."""
+    """Rows of text and regions in one stream, packed by `row_lengths` [2, rows]."""
 
     def __init__(
         self, longest: int, row_lengths: Tensor, input_ids: Tensor, img_feats: Tensor | None
@@ -21,19 +60,57 @@ class PackedRows:
         self.packing = Packing.of(row_lengths, text, text + regions, longest)
 
     def through(
-        self, model: Any, parts: Sequence[Tensor], output_hidden_states: bool
+        self, model: Any, parts: Sequence[Tensor], output_hidden_states: bool, read: Tensor | None
     ) -> BaseModelOutputWithPooling:
         """Return what encoder and pooler of `model` make of embedded text and regions.
 
         States are [1, text + regions, hidden], all text first; the pooled state is [rows, hidden].
+        read int64 [read]: places of all text and then all regions whose last states alone are
+        wanted, [1, read, hidden]; the hidden states are then left out.
         """
-        packing = self.packing
-        reached = model.encoder(packing.streamed(torch.cat(list(parts), dim=1)), packing)
-        hidden = None
-        if output_hidden_states:
-            hidden = tuple(packing.unstreamed(state) for state in reached)
+        stream = PackedStream(self.packing, read)
+        states = self.packing.streamed(torch.cat(list(parts), dim=1))
+        if stream.asked is None:
+            reached = model.encoder(states, stream.rows)
+        else:
+            reached = [model.encoder.at(states, stream.rows, stream.asked)]
+        firsts, others = stream.last(reached[-1])
         return BaseModelOutputWithPooling(
-            last_hidden_state=packing.unstreamed(reached[-1]),
-            pooler_output=model.pooler(packing.first(reached[-1])),
-            hidden_states=hidden,
+            last_hidden_state=others,
+            pooler_output=model.pooler(firsts),
+            hidden_states=stream.history(reached, output_hidden_states and read is None),
         )
+
+
+@dataclass(frozen=True)
+class HeadPlaces:
+    """What the prediction heads read of a single stream.
+
+    text: tokens of a row, or of all packed rows; masked int64 [masked]: places in the flattened
+    text, predicted int64 [predicted]: in the flattened regions; nothing: all of them.
+    """
+
+    text: int
+    masked: Tensor | None
+    predicted: Tensor | None
+
+    def joint(self) -> Tensor | None:
+        """Return the places in all text and then all regions, nothing where some head reads all."""
+        if self.masked is None or self.predicted is None:
+            return None
+        return torch.cat([self.masked, self.text + self.predicted])
+
+    def parts(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the states of text and of regions for the heads, from states of everything.
+
+        [masked, hidden] and [predicted, hidden], or [batch, text, hidden] and [batch, regions,
+        hidden]; states [batch, text + regions, hidden].
+        """
+        text, regions = states.tensor_split([self.text], dim=1)
+        return at_places(text, self.masked), at_places(regions, self.predicted)
+
+    def parts_read(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the same from the states [1, masked + predicted, hidden] that `joint` chose."""
+        assert self.masked is not None
+        text, regions = states[0].tensor_split([len(self.masked)])
+        return text, regions

@@ -1,4 +1,4 @@
-"""Rows of text and regions end to end, without padding, and the attention that stays in each row.
+"""Rows of uneven length end to end, without padding, and the attention that stays within a row.
 
 Three forms of that attention give the same numbers (tests/pretrain/models/test_packing.py): row by
 row, the plain reference; padded for the attention alone, which is a fortieth of a BERT-base layer's
@@ -7,130 +7,250 @@ dropout, which they have not.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from pretrain.models.attention import Attend, mask_bias, plain_attention
+from pretrain.models.attention import MASKED_SCORE, Attend, plain_attention
 
 
 @dataclass(frozen=True)
-class Packing:
-    """How a batch is packed: all its text, row after row, and all its regions become one stream.
+class Rows:
+    """Where the rows of one stream lie, end to end.
 
-    In the stream a row's regions follow its text. starts int32 [rows + 1]: where each row begins;
-    longest: at least the places of the longest row; row, column int64 [total]: of each place of the
-    stream; stream int64 [total]: what stands at a place, counted through all text and then all
-    regions; back: the way round; text_columns int64 [text]: the column of each token.
+    starts int32 [rows + 1]: where each row begins; longest: at least the places of the longest row;
+    row, column int64 [total]: of each place of the stream.
     """
 
     starts: Tensor
     longest: int
     row: Tensor
     column: Tensor
-    stream: Tensor
-    back: Tensor
-    text_columns: Tensor
 
     @classmethod
-    def of(cls, lengths: Tensor, text: int, total: int, bound: int) -> "Packing":
-        """Return the packing of rows of `lengths` int64 [2, rows], text and regions.
+    def of(cls, lengths: Tensor, total: int | None = None, bound: int | None = None) -> "Rows":
+        """Return rows of `lengths` int64 [rows].
 
-        text, total: their sums, which are known from shapes; bound: places of the longest row that
-        there may be, which on a GPU saves waiting for the true one.
+        total: their sum, bound: places of the longest row that there may be, where they are known;
+        on a GPU that saves waiting for the lengths.
         """
         device = lengths.device
-        whole = lengths.sum(0)
-        starts = torch.zeros(len(whole) + 1, dtype=torch.int32, device=device)
-        starts[1:] = whole.cumsum(0)
-        rows = torch.arange(len(whole), device=device)
-        text_row = rows.repeat_interleave(lengths[0], output_size=text)
-        region_row = rows.repeat_interleave(lengths[1], output_size=total - text)
-        row = rows.repeat_interleave(whole, output_size=total)
-        text_columns = _columns(lengths[0], text_row)
-        region_columns = lengths[0][region_row] + _columns(lengths[1], region_row)
-        back = torch.cat([starts[text_row] + text_columns, starts[region_row] + region_columns])
-        places = torch.arange(total, device=device)
-        return cls(
-            starts=starts,
-            longest=bound if device.type == "cuda" else int(whole.max()),
-            row=row,
-            column=places - starts[row],
-            stream=torch.empty_like(places).index_copy_(0, back, places),
-            back=back,
-            text_columns=text_columns,
-        )
+        starts = torch.zeros(len(lengths) + 1, dtype=torch.int32, device=device)
+        starts[1:] = lengths.cumsum(0)
+        numbers = torch.arange(len(lengths), device=device)
+        row = numbers.repeat_interleave(lengths, output_size=total)
+        if bound is None or device.type != "cuda":
+            bound = int(lengths.max())
+        return cls(starts, bound, row, torch.arange(len(row), device=device) - starts[row])
 
-    def streamed(self, states: Tensor) -> Tensor:
-        """Return [1, total, ...] in the order of the stream from all text and then all regions."""
-        return states.index_select(1, self.stream)
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return len(self.starts) - 1
 
-    def unstreamed(self, states: Tensor) -> Tensor:
-        """Return all text and then all regions from [1, total, ...] in the order of the stream."""
-        return states.index_select(1, self.back)
+    @property
+    def lengths(self) -> Tensor:
+        """The places of each row: int64 [rows]."""
+        return self.starts.diff().long()
+
+    @property
+    def firsts(self) -> Tensor:
+        """The first place of each row: int64 [rows]."""
+        return self.starts[:-1].long()
 
     def first(self, states: Tensor) -> Tensor:
         """Return the first state of each row, [rows, 1, hidden], from [1, total, hidden]."""
-        return states[0].index_select(0, self.starts[:-1].long())[:, None]
+        return states[0].index_select(0, self.firsts)[:, None]
+
+    def part(self, places: Tensor) -> "Rows":
+        """Return the rows of those `places` int64 [chosen] alone; they rise, and may repeat."""
+        row = self.row[places]
+        return Rows.of(torch.bincount(row, minlength=self.count), len(places), self.longest)
+
+    def chosen(self, numbers: Tensor) -> tuple["Rows", Tensor]:
+        """Return the rows `numbers` int64 [chosen] as rows of their own, and where each place was.
+
+        Waits for their lengths, also on a GPU.
+        """
+        rows = Rows.of(self.lengths[numbers], bound=self.longest)
+        return rows, self.firsts[numbers][rows.row] + rows.column
+
+    @cached_property
+    def spread(self) -> Tensor:
+        """The place of each state where rows are padded to the longest: int64 [total]."""
+        return self.row * self.longest + self.column
+
+    @cached_property
+    def hidden_keys(self) -> Tensor:
+        """What is added to the scores where rows are padded: float32 [rows, 1, 1, longest]."""
+        columns = torch.arange(self.longest, device=self.starts.device)
+        padding = columns >= self.starts.diff()[:, None]
+        return padding.float()[:, None, None] * MASKED_SCORE
 
 
-def _columns(lengths: Tensor, row: Tensor) -> Tensor:
-    """Return the place within its row of each element of rows of `lengths`, end to end."""
-    before = lengths.cumsum(0) - lengths
-    return torch.arange(len(row), device=row.device) - before[row]
+@dataclass(frozen=True)
+class Between:
+    """A stream that asks and another one, of as many rows, in which it looks."""
+
+    asking: Rows
+    offering: Rows
+
+
+Packed = Rows | Between
+"""What packed states see: their own rows, or those of another stream."""
+Sight = Tensor | Packed | None
+"""What a position sees: a bias on the scores, a row of a packed stream, or all."""
+
+
+def between(asking: Sight, offering: Sight) -> Sight:
+    """Return what a stream sees of another one, given what each sees of itself."""
+    if isinstance(asking, Rows) and isinstance(offering, Rows):
+        return Between(asking, offering)
+    return offering
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How two kinds of states become one stream: each row's states of the second follow the first.
+
+    The kinds are text and regions, or whole images and regions. rows: the joint ones; stream int64
+    [total]: what stands at a place, counted through all states of the first kind and then of the
+    second; back: the way round; first_columns int64 [first]: the column of each state of the first.
+    """
+
+    rows: Rows
+    stream: Tensor
+    back: Tensor
+    first_columns: Tensor
+
+    @classmethod
+    def of(cls, lengths: Tensor, first: int, total: int, bound: int) -> "Packing":
+        """Return the packing of rows of `lengths` int64 [2, rows], of either kind.
+
+        first: the sum of the first kind, total: that of both, which are known from shapes; bound:
+        places of the longest row that there may be.
+        """
+        rows = Rows.of(lengths.sum(0), total, bound)
+        one, other = Rows.of(lengths[0], first, bound), Rows.of(lengths[1], total - first, bound)
+        back = torch.cat(
+            [
+                rows.firsts[one.row] + one.column,
+                rows.firsts[other.row] + lengths[0][other.row] + other.column,
+            ]
+        )
+        places = torch.arange(total, device=lengths.device)
+        stream = torch.empty_like(places).index_copy_(0, back, places)
+        return cls(rows, stream, back, one.column)
+
+    def streamed(self, states: Tensor) -> Tensor:
+        """Return [1, total, ...] in the order of the stream, from one kind and then the other."""
+        return states.index_select(1, self.stream)
+
+    def unstreamed(self, states: Tensor) -> Tensor:
+        """Return one kind and then the other from [1, total, ...] in the order of the stream."""
+        return states.index_select(1, self.back)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Those places of a packed stream whose last states are read: the last layer has no others.
+
+    places int64 [asked], rising; rows: theirs; back: for each that was asked, its place among them.
+    """
+
+    places: Tensor
+    rows: Rows
+    back: Tensor
+
+    @classmethod
+    def at(cls, rows: Rows, places: Tensor) -> "Asked":
+        """Return the first place of each row, and `places` int64 of the stream after them."""
+        rising, order = torch.cat([rows.firsts, places]).sort(stable=True)
+        numbers = torch.arange(len(order), device=order.device)
+        back = torch.empty_like(order).index_copy_(0, order, numbers)
+        return cls(rising, rows.part(rising), back)
+
+    def of(self, rows: Rows, states: Tensor) -> tuple[Tensor, Between, Tensor]:
+        """Return what a layer takes to compute these alone of the `states` [1, total, hidden].
+
+        The states that ask [1, asked, hidden], what they see of `rows`, and all states.
+        """
+        return self.of_states(states), Between(self.rows, rows), states
+
+    def of_states(self, states: Tensor) -> Tensor:
+        """Return [1, asked, hidden], rising, from [1, total, hidden]."""
+        return states.index_select(1, self.places)
+
+    def ordered(self, states: Tensor) -> Tensor:
+        """Return [1, asked, hidden] as they were asked for, from rising ones."""
+        return states.index_select(1, self.back)
 
 
 def packed_attention(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, attend: Attend
+    query: Tensor, key: Tensor, value: Tensor, packed: Packed, dropout: float, attend: Attend
 ) -> Tensor:
-    """Return what each place finds in its own row: [1, total, heads, size], as query, key, value.
+    """Return what each place finds in its row: [1, queries, heads, size].
 
-    attend: the attention of padded rows; the plain one means row by row.
+    query [1, queries, heads, size], key and value [1, keys, heads, size]; attend: the attention of
+    padded rows; the plain one means row by row.
     """
+    sight = packed if isinstance(packed, Between) else Between(packed, packed)
     if attend is plain_attention:
-        return _row_by_row(query, key, value, packing, dropout)
+        return _row_by_row(query, key, value, sight, dropout)
     halves = query.dtype in (torch.float16, torch.bfloat16)
     if query.is_cuda and halves and dropout == 0.0:
-        return _varlen(query, key, value, packing)
-    return _padded(query, key, value, packing, dropout, attend)
+        return _varlen(query, key, value, sight)
+    return _padded(query, key, value, sight, dropout, attend)
 
 
 def _row_by_row(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float
+    query: Tensor, key: Tensor, value: Tensor, sight: Between, dropout: float
 ) -> Tensor:
     """Return the attention one row after another: the reference."""
-    sizes = packing.starts.diff().tolist()
+    asking, offering = (rows.starts.diff().tolist() for rows in (sight.asking, sight.offering))
+    parts = (query[0].split(asking), key[0].split(offering), value[0].split(offering))
     mixed = []
-    for row in zip(*(part[0].split(sizes) for part in (query, key, value)), strict=True):
-        asking, offering, told = (part.transpose(0, 1)[None] for part in row)
-        mixed.append(plain_attention(asking, offering, told, None, dropout)[0].transpose(0, 1))
+    for row in zip(*parts, strict=True):
+        asks, offers, tells = (part.transpose(0, 1)[None] for part in row)
+        mixed.append(plain_attention(asks, offers, tells, None, dropout)[0].transpose(0, 1))
     return torch.cat(mixed)[None]
 
 
 def _padded(
-    query: Tensor, key: Tensor, value: Tensor, packing: Packing, dropout: float, attend: Attend
+    query: Tensor, key: Tensor, value: Tensor, sight: Between, dropout: float, attend: Attend
 ) -> Tensor:
     """Return the attention of rows that are padded for it and packed again."""
-    rows, longest = len(packing.starts) - 1, packing.longest
-    places = packing.row * longest + packing.column
-    sizes = packing.starts.diff()
-    mask = torch.arange(longest, device=query.device) < sizes[:, None]
 
-    def spread(part: Tensor) -> Tensor:
-        empty = part.new_zeros(rows * longest, *part.shape[2:])
-        filled = empty.index_copy(0, places, part[0])
-        return filled.unflatten(0, (rows, longest)).transpose(1, 2)
+    def spread(part: Tensor, rows: Rows) -> Tensor:
+        empty = part.new_zeros(rows.count * rows.longest, *part.shape[2:])
+        filled = empty.index_copy(0, rows.spread, part[0])
+        return filled.unflatten(0, (rows.count, rows.longest)).transpose(1, 2)
 
-    bias = mask_bias(mask, query.dtype)
-    mixed = attend(spread(query), spread(key), spread(value), bias, dropout)
-    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, places)[None]
+    asking, offering = sight.asking, sight.offering
+    mixed = attend(
+        spread(query, asking),
+        spread(key, offering),
+        spread(value, offering),
+        offering.hidden_keys.to(query.dtype),
+        dropout,
+    )
+    return mixed.transpose(1, 2).flatten(0, 1).index_select(0, asking.spread)[None]
 
 
-def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing) -> Tensor:
+def _varlen(query: Tensor, key: Tensor, value: Tensor, sight: Between) -> Tensor:
     """Return the attention by torch's kernels for rows of uneven length; CUDA alone has them."""
     from torch.nn.attention.varlen import varlen_attn
 
-    starts, longest = packing.starts, packing.longest
-    mixed = varlen_attn(query[0], key[0], value[0], starts, starts, longest, longest)
+    asking, offering = sight.asking, sight.offering
+    mixed = varlen_attn(
+        query[0],
+        key[0],
+        value[0],
+        asking.starts,
+        offering.starts,
+        asking.longest,
+        offering.longest,
+    )
     assert isinstance(mixed, Tensor)
     return mixed[None]

@@ -17,6 +17,8 @@ from pretrain.models.blocks import BlockShape
 from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
 from pretrain.models.initial_weights import draw_as_bert
+from pretrain.models.packed_rows import PackedStream
+from pretrain.models.packing import Packing
 from pretrain.models.vilbert_config import ViLBertConfig
 from pretrain.models.vilbert_layers import (
     RegionEmbeddings,
@@ -36,6 +38,7 @@ INPUTS = frozenset(
         "attention_mask",
         "region_mask",
         "task_ids",
+        "row_lengths",
     }
 )
 """What `ViLBertModel` reads of a batch."""
@@ -101,6 +104,8 @@ class ViLBertModel(ViLBertPreTrainedModel):
         region_mask: Tensor | None = None,
         task_ids: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
+        read: tuple[Tensor | None, Tensor | None] = (None, None),
     ) -> ViLBertOutput:
         """Read text and regions.
 
@@ -109,12 +114,22 @@ class ViLBertModel(ViLBertPreTrainedModel):
         area; attention_mask [batch, text] and region_mask [batch, 1 + regions], 1 to see and 0 to
         mask, by default all is seen; task_ids [batch, 1], with `task_specific_tokens` and only
         then. The co-attention mask of the original has no effect there and is left out.
+        row_lengths int64 [2, batch], tokens and regions of each row, the whole image among them:
+        the rows are packed, all else has one row that holds them end to end, whole images before
+        all regions, and no mask is given. The states then are in the order of the input, tasks
+        behind all text. read: of packed rows the places of text and of regions whose last states
+        alone are wanted.
         """
         wants_tasks = self.config.task_specific_tokens
         if (task_ids is not None) is not wants_tasks:
             raise ValueError(f"task_ids: this model reads {'them' if wants_tasks else 'none'}")
-        states = self.embeddings(input_ids, token_type_ids, task_ids)
         regions = self.v_embeddings(features, locations)
+        if row_lengths is not None:
+            streams = self._streams(row_lengths, input_ids.shape[1], features.shape[1], read)
+            columns = streams[0].packing.first_columns
+            text = self.embeddings(input_ids, token_type_ids, task_ids, columns)
+            return self._packed(text, regions, streams, output_hidden_states)
+        states = self.embeddings(input_ids, token_type_ids, task_ids)
         if attention_mask is not None and wants_tasks:
             attention_mask = torch.cat([attention_mask[:, :1], attention_mask], dim=1)
         texts, images = self.encoder(
@@ -130,6 +145,47 @@ class ViLBertModel(ViLBertPreTrainedModel):
             pooled_regions=self.v_pooler(images[-1]),
             text_hidden_states=tuple(texts) if output_hidden_states else None,
             region_hidden_states=tuple(images) if output_hidden_states else None,
+        )
+
+    def _streams(
+        self, row_lengths: Tensor, text: int, regions: int, read: tuple[Tensor | None, ...]
+    ) -> tuple[PackedStream, PackedStream]:
+        """Return the streams of packed text, tasks behind it, and of whole images and regions."""
+        words, seen = row_lengths
+        ones, tasks = torch.ones_like(words), int(self.config.task_specific_tokens)
+        texts, rows = torch.stack([words, ones * tasks]), len(words)
+        images = torch.stack([ones, seen - 1])
+        longest = self.config.max_seq_length + tasks, self.config.max_regions + 1
+        return (
+            PackedStream(Packing.of(texts, text, text + rows * tasks, longest[0]), read[0]),
+            PackedStream(Packing.of(images, rows, regions, longest[1]), read[1]),
+        )
+
+    def _packed(
+        self,
+        text: Tensor,
+        regions: Tensor,
+        streams: tuple[PackedStream, PackedStream],
+        output_hidden_states: bool,
+    ) -> ViLBertOutput:
+        """Return what the streams say of embedded packed text and regions."""
+        of_text, of_regions = streams
+        texts, images = self.encoder(
+            of_text.packing.streamed(text),
+            of_text.rows,
+            of_regions.packing.streamed(regions),
+            of_regions.rows,
+            (of_text.asked, of_regions.asked),
+        )
+        starts, text_states = of_text.last(texts[-1])
+        whole, region_states = of_regions.last(images[-1])
+        return ViLBertOutput(
+            text_states=text_states,
+            region_states=region_states,
+            pooled_text=self.t_pooler(starts),
+            pooled_regions=self.v_pooler(whole),
+            text_hidden_states=of_text.history(texts, output_hidden_states),
+            region_hidden_states=of_regions.history(images, output_hidden_states),
         )
 
 
@@ -231,6 +287,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
+        row_lengths: Tensor | None = None,
         **targets: Tensor,
     ) -> ViLBertPreTrainingOutput:
         """Read a batch, as `ViLBertModel` does, and predict.
@@ -242,6 +299,12 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         batch's targets may be passed along, `pretrain.objectives.compute` reads them.
         """
         check_targets(targets)
+        whole = 1 if row_lengths is None else row_lengths.shape[1]  # whole images before regions
+        read: tuple[Tensor | None, Tensor | None] = (None, None)
+        if row_lengths is not None and not output_hidden_states:
+            # The last layers of packed rows compute what the heads read and nothing else.
+            seen = None if predicted_regions is None else whole + predicted_regions
+            read = (masked_positions, seen)
         outputs = self.bert(
             input_ids,
             features,
@@ -251,13 +314,20 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
             region_mask,
             task_ids,
             output_hidden_states=output_hidden_states,
+            row_lengths=row_lengths,
+            read=read,
         )
         text, regions = outputs.text_states, outputs.region_states
-        if masked_positions is not None and self.config.task_specific_tokens:
-            text = torch.cat([text[:, :1], text[:, 2:]], dim=1)
-        text = at_places(text, masked_positions)
-        if predicted_regions is not None:
-            regions = at_places(regions[:, 1:], predicted_regions)
+        if read[0] is not None:
+            text = text[0]
+        elif masked_positions is not None:
+            if self.config.task_specific_tokens and row_lengths is None:
+                text = torch.cat([text[:, :1], text[:, 2:]], dim=1)
+            text = at_places(text, masked_positions)
+        if read[1] is not None:
+            regions = regions[0]
+        elif predicted_regions is not None:
+            regions = at_places(regions[:, whole:], predicted_regions)
         fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions)
         feature_head, contrast = self.cls.featurePredictions, self.cls.contrast
         return ViLBertPreTrainingOutput(

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from pretrain.models.attention import attention_named
 from pretrain.models.blocks import Intermediate, Layer, ResidualOutput
+from pretrain.models.packing import Asked, Packed, Rows, Sight, between, packed_attention
 from pretrain.models.vilbert_config import ViLBertConfig
 
 TASKS = 20
@@ -36,23 +37,34 @@ class TextEmbeddings(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(
-        self, input_ids: Tensor, token_type_ids: Tensor | None, task_ids: Tensor | None
+        self,
+        input_ids: Tensor,
+        token_type_ids: Tensor | None,
+        task_ids: Tensor | None,
+        columns: Tensor | None = None,
     ) -> Tensor:
         """Return [batch, text, hidden], or with tasks [batch, text + 1, hidden].
 
-        input_ids, token_type_ids [batch, text], segments default to 0; task_ids [batch, 1].
+        input_ids, token_type_ids [batch, text], segments default to 0; task_ids [batch, 1]. Packed
+        rows say by `columns` [text] where in its row each token stands; all else is [1, text], and
+        their tasks follow all text: [1, text + rows, hidden].
         """
         if token_type_ids is None:
             token_type_ids = torch.zeros_like(input_ids)
-        positions = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
+        positions = columns
+        if positions is None:
+            positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         total = (
             self.word_embeddings(input_ids)
-            + self.position_embeddings(positions)
+            + self.position_embeddings(positions[None])
             + self.token_type_embeddings(token_type_ids)
         )
         if self.task_embeddings is not None:
             task = self.task_embeddings(task_ids)  # [batch, 1, hidden]
-            total = torch.cat([total[:, :1], task, total[:, 1:]], dim=1)
+            if columns is None:
+                total = torch.cat([total[:, :1], task, total[:, 1:]], dim=1)
+            else:
+                total = torch.cat([total, task.transpose(0, 1)], dim=1)
         embedded: Tensor = self.dropout(self.LayerNorm(total))
         return embedded
 
@@ -103,31 +115,32 @@ class CoAttention(nn.Module):
         return states.unflatten(-1, (-1, self.head_size)).transpose(1, 2)
 
     def _mix(
-        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Sight, dropout: float
     ) -> Tensor:
         """Return what `query` finds in `key` and `value`, all [batch, length, width]."""
-        mixed = self.attend(
-            self._heads(query),
-            self._heads(key),
-            self._heads(value),
-            bias,
-            dropout if self.training else 0.0,
-        )
-        return mixed.transpose(1, 2).flatten(2)
+        dropout = dropout if self.training else 0.0
+        if isinstance(bias, Packed):
+            query, key, value = (
+                part.unflatten(-1, (-1, self.head_size)) for part in (query, key, value)
+            )
+            return packed_attention(query, key, value, bias, dropout, self.attend).flatten(2)
+        query, key, value = map(self._heads, (query, key, value))
+        return self.attend(query, key, value, bias, dropout).transpose(1, 2).flatten(2)
 
     def forward(
-        self, regions: Tensor, region_bias: Tensor | None, text: Tensor, text_bias: Tensor | None
+        self, regions: Tensor, region_bias: Sight, text: Tensor, text_bias: Sight
     ) -> tuple[Tensor, Tensor]:
         """Return what the regions find in the text and the text in the regions.
 
         regions [batch, regions, v_hidden], text [batch, text, hidden]; each bias masks its own
-        stream where that is read, [batch, 1, 1, keys]. Returns [batch, regions, width] and
-        [batch, text, width].
+        stream where that is read, [batch, 1, 1, keys], or says where packed rows lie. Returns
+        [batch, regions, width] and [batch, text, width].
         """
         of_regions = self.query1(regions), self.key1(regions), self.value1(regions)
         of_text = self.query2(text), self.key2(text), self.value2(text)
-        from_text = self._mix(of_regions[0], *of_text[1:], text_bias, self.dropout2)
-        from_regions = self._mix(of_text[0], *of_regions[1:], region_bias, self.dropout1)
+        to_text, to_regions = between(region_bias, text_bias), between(text_bias, region_bias)
+        from_text = self._mix(of_regions[0], *of_text[1:], to_text, self.dropout2)
+        from_regions = self._mix(of_text[0], *of_regions[1:], to_regions, self.dropout1)
         return from_text, from_regions
 
 
@@ -174,7 +187,7 @@ class ConnectionLayer(nn.Module):
         self.t_output = ResidualOutput(text, text.intermediate)
 
     def forward(
-        self, regions: Tensor, region_bias: Tensor | None, text: Tensor, text_bias: Tensor | None
+        self, regions: Tensor, region_bias: Sight, text: Tensor, text_bias: Sight
     ) -> tuple[Tensor, Tensor]:
         """Return regions [batch, regions, v_hidden] and text [batch, text, hidden]."""
         found = self.biattention(regions, region_bias, text, text_bias)
@@ -204,29 +217,50 @@ class TwoStreams(nn.Module):
         self._text_ends = [*config.t_biattention_id, config.num_hidden_layers]
         self._vision_ends = [*config.v_biattention_id, config.v_num_hidden_layers]
 
-    def _run(self, layer: nn.Module, *inputs: Tensor | None) -> Any:
+    def _run(self, layer: nn.Module, *inputs: Tensor | Sight) -> Any:
         """Return layer(*inputs), computed again in the backward pass where that is wished."""
         if self.gradient_checkpointing and self.training:
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
+    def _stack(
+        self, layers: nn.ModuleList, states: list[Tensor], bias: Sight, asked: Asked | None
+    ) -> None:
+        """Append to `states` what each of `layers` makes of them, the last at the places `asked`.
+
+        asked: of packed rows, where those are the last layers of a stream; nothing: all places.
+        """
+        for layer in layers[:-1]:
+            states.append(self._run(layer, states[-1], bias))
+        if asked is not None and isinstance(bias, Rows):
+            inputs = asked.of(bias, states[-1])
+            states.append(self._run(layers[-1], *inputs) if len(layers) else inputs[0])
+        elif len(layers):
+            states.append(self._run(layers[-1], states[-1], bias))
+
     def forward(
-        self, text: Tensor, text_bias: Tensor | None, regions: Tensor, region_bias: Tensor | None
+        self,
+        text: Tensor,
+        text_bias: Sight,
+        regions: Tensor,
+        region_bias: Sight,
+        asked: tuple[Asked | None, Asked | None] = (None, None),
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Return the states of text and of regions: their inputs, then those after each step.
 
         text [batch, text, hidden], regions [batch, regions, v_hidden]. A step is a layer of the
-        stream or a connection.
+        stream or a connection. asked: the places of packed text and regions whose last states
+        alone are computed, rising.
         """
         texts, images = [text], [regions]
         text_start = vision_start = 0
         ends = zip(self._text_ends, self._vision_ends, strict=True)
         for number, (text_end, vision_end) in enumerate(ends):
-            for layer in self.layer[text_start:text_end]:
-                texts.append(self._run(layer, texts[-1], text_bias))
-            for layer in self.v_layer[vision_start:vision_end]:
-                images.append(self._run(layer, images[-1], region_bias))
-            if number < len(self.c_layer):
+            last = number == len(self.c_layer)
+            text_asked, regions_asked = asked if last else (None, None)
+            self._stack(self.layer[text_start:text_end], texts, text_bias, text_asked)
+            self._stack(self.v_layer[vision_start:vision_end], images, region_bias, regions_asked)
+            if not last:
                 image, text = self._run(
                     self.c_layer[number], images[-1], region_bias, texts[-1], text_bias
                 )

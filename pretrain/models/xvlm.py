@@ -18,6 +18,7 @@ from pretrain.models.heads import MaskedTokenHead, at_places
 from pretrain.models.swin import Swin
 from pretrain.models.xvlm_config import XvlmConfig
 from pretrain.models.xvlm_encoders import Vision, XvlmPreTrainedModel, init_as_torch
+from pretrain.models.xvlm_packed import fuse_pairs, read_texts, views
 from pretrain.models.xvlm_text import XvlmTextEncoder
 from pretrain.objectives import check_targets
 from pretrain.objectives.matching import log_odds
@@ -170,6 +171,7 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         masked_positions: Tensor | None = None,
         negative_draws: Tensor | None = None,
         match_groups: Tensor | None = None,
+        row_lengths: Tensor | None = None,
         **targets: Tensor,
     ) -> XvlmPreTrainingOutput:
         """Read a batch and predict.
@@ -180,12 +182,19 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         (row * text length + column) that this head reads, nothing: all of them; negative_draws
         [batch, 2], in [0, 1): chooses a wrong image and a wrong text for each row, weighted by
         likeness; match_groups int64 [batch]: rows of one group are no negatives of each other.
-        A batch's targets may be passed along, `pretrain.objectives.compute` reads them.
+        row_lengths int64 [1, batch], tokens of each row: the texts are packed, their ids have one
+        row that holds them end to end, and no mask is given. A batch's targets may be passed along,
+        `pretrain.objectives.compute` reads them.
         """
         check_targets(targets)
         with torch.no_grad():
             self.temp.clamp_(*TEMPERATURES)
         image = self.embed_images(pixel_values, idx_to_group_img, image_atts)
+        if row_lengths is not None:
+            copies = [input_ids] if masked_input_ids is None else [input_ids, masked_input_ids]
+            return self._packed(
+                image, copies, row_lengths[0], masked_positions, negative_draws, match_groups
+            )
         text = self.embed_texts(input_ids, attention_mask)[-1]
         image_embeds, text_embeds = self.project(image.states, text)
         first = self.fuse_first(text, attention_mask, image.states, image.mask)
@@ -205,6 +214,52 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
             outputs["prediction_logits"] = self._predict(
                 masked_input_ids, attention_mask, image, masked_positions
             )
+        return outputs
+
+    def _packed(
+        self,
+        image: Vision,
+        copies: list[Tensor],
+        lengths: Tensor,
+        masked_positions: Tensor | None,
+        negative_draws: Tensor | None,
+        match_groups: Tensor | None,
+    ) -> XvlmPreTrainingOutput:
+        """Predict from packed texts: ids [1, text], and where they are there the masked ones.
+
+        Without places the masked-token head reads all tokens.
+        """
+        texts = read_texts(self.text_encoder.bert, copies, lengths, self.config.max_seq_length)
+        batch = len(lengths)
+        image_embeds, text_embeds = self.project(image.states, texts.first[:batch])
+        own = torch.arange(batch, device=lengths.device)
+        pairs = {"right": (own, own)}
+        if negative_draws is not None:
+            chosen = self._negatives(image_embeds, text_embeds, negative_draws, match_groups)
+            pairs["wrong image"], pairs["wrong text"] = (own, chosen[0]), (chosen[1], own)
+        if image.mask is not None:
+            pairs["whole image"] = (own, batch + (own if image.image is None else image.image))
+        masked = own[:0]
+        if len(copies) > 1:
+            pairs["masked"] = (batch + own, own)
+            every = torch.arange(copies[1].shape[1], device=lengths.device)
+            masked = every if masked_positions is None else masked_positions
+        encoder = self.text_encoder.bert.encoder
+        firsts, states = fuse_pairs(encoder, texts, views(image), list(pairs.values()), masked)
+        first = dict(zip(pairs, firsts, strict=True))
+        right: Tensor = self.itm_head(first["right"])
+        outputs = XvlmPreTrainingOutput(
+            image_embeds=image_embeds,
+            text_embeds=text_embeds,
+            temperature=self.temp,
+            match_logits=right,
+            box_predictions=self.bbox_head(first.get("whole image", first["right"])).sigmoid(),
+        )
+        if negative_draws is not None:
+            wrong = self.itm_head(torch.cat([first["wrong image"], first["wrong text"]]))
+            outputs["hard_match_logits"] = torch.cat([right, wrong])
+        if "masked" in pairs:
+            outputs["prediction_logits"] = self._masked_token_head()(states)
         return outputs
 
     def project(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:

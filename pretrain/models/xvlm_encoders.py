@@ -26,18 +26,26 @@ class Vision:
     """What the vision encoder says of each row of a batch.
 
     states [batch, 1 + patches, width]: the mean of the visible patches and all patches; mask
-    [batch, 1 + patches]: 1 where they are visible, nothing: everywhere; whole: as states, with the
-    mean of all patches.
+    [batch, 1 + patches]: 1 where they are visible, nothing: everywhere; images [images, 1 +
+    patches, width]: of each image the mean of all patches and all patches; image int64 [batch]:
+    which of them a row shows, nothing: one row each.
     """
 
     states: Tensor
     mask: Tensor | None
-    whole: Tensor
+    images: Tensor
+    image: Tensor | None
+
+    @property
+    def whole(self) -> Tensor:
+        """The whole image of each row: [batch, 1 + patches, width]."""
+        return self.images if self.image is None else self.images[self.image]
 
     def rows(self, numbers: Tensor) -> "Vision":
         """Return the rows `numbers`."""
         mask = None if self.mask is None else self.mask[numbers]
-        return Vision(self.states[numbers], mask, self.whole[numbers])
+        image = numbers if self.image is None else self.image[numbers]
+        return Vision(self.states[numbers], mask, self.images, image)
 
 
 class XvlmPreTrainedModel(PreTrainedModel):
@@ -95,13 +103,11 @@ class XvlmPreTrainedModel(PreTrainedModel):
         nothing: one row each; image_atts [batch, 1 + patches]: 1 for the patches of the region and
         for index 0, nothing: whole images.
         """
-        patches = self.vision_encoder(pixel_values)
-        whole = pseudo_start(patches)
-        if idx_to_group_img is not None:
-            whole = whole[idx_to_group_img]
-        if image_atts is None:
-            return Vision(whole, None, whole)
-        return Vision(pseudo_start(whole[:, 1:], image_atts[:, 1:]), image_atts, whole)
+        images = pseudo_start(self.vision_encoder(pixel_values))
+        states = images if idx_to_group_img is None else images[idx_to_group_img]
+        if image_atts is not None:
+            states = pseudo_start(states[:, 1:], image_atts[:, 1:])
+        return Vision(states, image_atts, images, idx_to_group_img)
 
     def embed_texts(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> list[Tensor]:
         """Return embedded tokens and the output of each text layer, all [batch, text, hidden]."""

@@ -15,6 +15,7 @@ from pretrain.models.blocks import (
     TextEmbeddings,
 )
 from pretrain.models.heads import MaskedTokenHead
+from pretrain.models.packing import Asked, Between, Rows, Sight
 from pretrain.models.xvlm_config import XvlmConfig
 
 
@@ -43,14 +44,15 @@ class FusionLayer(nn.Module):
     def forward(
         self,
         states: Tensor,
-        bias: Tensor | None,
+        bias: Sight,
         image: Tensor,
-        image_bias: Tensor | None,
+        image_bias: Sight,
         source: Tensor | None = None,
     ) -> Tensor:
         """Return [batch, queries, hidden]; the text that is looked at is `source`, else `states`.
 
-        image [batch, patches, vision width]; biases [batch, 1, 1, keys] are added to the scores.
+        image [batch, patches, vision width]; biases [batch, 1, 1, keys] are added to the scores, or
+        say where packed rows lie.
         """
         mixed = self.attention(states, bias, states if source is None else source)
         fused = self.crossattention(mixed, image_bias, image)
@@ -73,7 +75,7 @@ class FusionEncoder(nn.Module):
         )
 
     def _run(
-        self, layers: Iterable[nn.Module], states: Tensor, *rest: Tensor | None
+        self, layers: Iterable[nn.Module], states: Tensor, *rest: Tensor | Sight
     ) -> list[Tensor]:
         """Return `states` and the output of each of `layers`, which also take the `rest`."""
         reached = [states]
@@ -84,7 +86,7 @@ class FusionEncoder(nn.Module):
                 reached.append(layer(reached[-1], *rest))
         return reached
 
-    def read(self, states: Tensor, bias: Tensor | None) -> list[Tensor]:
+    def read(self, states: Tensor, bias: Sight) -> list[Tensor]:
         """Return embedded text [batch, length, hidden] and what each text layer makes of it."""
         return self._run(self.layer[: self.fusion_layer], states, bias)
 
@@ -105,6 +107,20 @@ class FusionEncoder(nn.Module):
         states = self._run(lower, states, bias, image, image_bias)[-1]
         first: Tensor = last(states[:, :1], bias, image, image_bias, states)
         return first[:, 0]
+
+    def fuse_at(
+        self, states: Tensor, rows: Rows, image: Tensor, looking: Between, asked: Asked
+    ) -> Tensor:
+        """Return the last states of packed text at the places `asked`, rising: [1, asked, hidden].
+
+        states [1, text, hidden] of `rows`; image [1, patches, vision width], packed as well;
+        looking: which text looks at which patches.
+        """
+        *lower, last = self.layer[self.fusion_layer :]
+        states = self._run(lower, states, rows, image, looking)[-1]
+        asking, sight, source = asked.of(rows, states)
+        seen = Between(looking.asking.part(asked.places), looking.offering)
+        return self._run([last], asking, sight, image, seen, source)[-1]
 
 
 class FusionBert(nn.Module):

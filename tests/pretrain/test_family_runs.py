@@ -11,7 +11,7 @@ from transformers import AutoModel
 from pretrain import probe
 from pretrain.models.families import FAMILIES
 from pretrain.models.loading import load_pretrained
-from tests.pretrain import runs, tiny_corpus
+from tests.pretrain import forked, runs, tiny_corpus
 
 KINDS, COLOURS = len(tiny_corpus.KINDS), len(tiny_corpus.COLOURS)
 SMALL = {"hidden_size": 32, "num_attention_heads": 2, "intermediate_size": 64}
@@ -44,6 +44,18 @@ SETTINGS: dict[str, tuple[dict[str, Any], dict[str, float]]] = {
     ),
 }  # fmt: skip
 
+WITHOUT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+PLAIN: dict[str, dict[str, float]] = {
+    "vilbert": {
+        **WITHOUT_DROPOUT,
+        "v_hidden_dropout_prob": 0.0,
+        "v_attention_probs_dropout_prob": 0.0,
+        "fusion_dropout_prob": 0.0,
+    },
+    "lxmert": WITHOUT_DROPOUT,
+    "xvlm": WITHOUT_DROPOUT,
+}
+
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -51,12 +63,10 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     return tiny_corpus.write(folder, "whole", 24, images=True, regions_text=True, questions=True)
 
 
-@pytest.mark.parametrize("family", SETTINGS)
-def test_a_family_trains_publishes_and_loads_again(
-    family: str, corpus: str, tmp_path: Path
-) -> None:
+def _content(family: str, corpus: str, run: Path) -> dict[str, Any]:
+    """A recipe of one short stage with all objectives of a family."""
     config, objectives = SETTINGS[family]
-    content = runs.recipe(corpus, corpus, str(tmp_path / "run"))
+    content = runs.recipe(corpus, corpus, str(run))
     content["model"] = {
         "family": family,
         "size": "tiny",
@@ -65,13 +75,40 @@ def test_a_family_trains_publishes_and_loads_again(
     content["stages"] = [
         {**content["stages"][0], "steps": 3, "objectives": objectives, "optimizer": {"lr": 1e-3}}
     ]
+    return content
+
+
+@pytest.mark.parametrize("family", ["vilbert", "lxmert", "xvlm"])
+def test_a_packed_run_has_the_losses_of_a_padded_one(
+    family: str, corpus: str, tmp_path: Path
+) -> None:
+    for name, layout in (("padded", {}), ("packed", {"packing": "packed"})):
+        content = _content(family, corpus, tmp_path / name)
+        content["model"]["config"] |= PLAIN[family]
+        balance = {} if family == "xvlm" else {"balance": 2}
+        content["stages"][0]["batch"] |= {**balance, **layout}
+        content["publish"] = {"licence": "cc0-1.0"}
+        recipe = runs.write_recipe(tmp_path / f"{name}.yaml", content)
+        forked.run(recipe, 1 if name == "padded" else 2)
+    padded, packed = (runs.lines(tmp_path / name) for name in ("padded", "packed"))
+    assert len(padded) == len(packed) == 3
+    for line, other in zip(padded, packed, strict=True):
+        assert other["losses"] == pytest.approx(line["losses"], abs=1e-5)
+        assert other["grad_norm"] == pytest.approx(line["grad_norm"], rel=1e-4)
+
+
+@pytest.mark.parametrize("family", SETTINGS)
+def test_a_family_trains_publishes_and_loads_again(
+    family: str, corpus: str, tmp_path: Path
+) -> None:
+    content = _content(family, corpus, tmp_path / "run")
     content["evaluation"] = {"corpus": corpus, "count": 6}
     process = runs.Process(runs.write_recipe(tmp_path / "r.yaml", content), "--processes", "2")
     assert process.wait() == 0, process.said
 
     folder = tmp_path / "run" / "stages" / "out"
     evaluation = json.loads((folder / "evaluation.json").read_text())
-    assert set(evaluation["training"]["losses"]) == set(objectives)
+    assert set(evaluation["training"]["losses"]) == set(SETTINGS[family][1])
     assert evaluation["parity"]["max_difference"] <= 1e-5
     assert 0.0 <= evaluation["retrieval"]["t2i_r1"] <= 1.0
     device = torch.device("cpu")

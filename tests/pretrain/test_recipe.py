@@ -167,8 +167,6 @@ def test_what_is_not_used_leaves_the_hash_of_a_recipe_alone(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("family", "override", "words"),
     [
-        ("vilbert", "stages.0.batch.packing=packed", "packing packed: the batches of vilbert"),
-        ("lxmert", "stages.0.batch.packing=packed", "packing packed: the batches of lxmert"),
         ("xvlm", "stages.0.batch.balance=2", "balance 2: the batches of xvlm"),
         ("oscar", "stages.0.compile=true", "set compile to false"),
     ],

@@ -8,11 +8,9 @@ import pytest
 import torch
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain.batches.row_places import RowPlaces, sight
+from pretrain.batches.row_places import RowPlaces
 from pretrain.batches.stored import FeatureForm, StoredRegions, assembled, tensors
 from tests.data_pipeline.corpus.samples import write_corpus
-
-COUNTS = (3, 0, 4)
 
 
 def _corpora(folder: Path, forms: Sequence[str]) -> list[Corpus]:
@@ -59,16 +57,3 @@ def test_companions_go_into_their_features() -> None:
     assert torch.equal(found["f"][:, 1:, :4], expected)
     assert torch.equal(found["f"][:, 1:, 4:], behind)
     assert torch.equal(found["f"][:, :1], before)
-
-
-def test_places_of_padded_and_packed_rows() -> None:
-    padded, packed = RowPlaces.of(COUNTS, 5), RowPlaces.of(COUNTS, None)
-    assert (padded.total, packed.total) == (15, 7)
-    assert packed.starts.tolist() == [0, 3, 3]
-    assert padded.mask().sum(1).tolist() == list(COUNTS)
-    flat = np.arange(15)
-    assert padded.shaped(flat).shape == (3, 5)
-    assert packed.shaped(flat[:7]).shape == (1, 7)
-    assert packed.row_of_each().tolist() == [0, 0, 0, 2, 2, 2, 2]
-    assert sight(packed, packed)["row_lengths"].tolist() == [[3, 0, 4]] * 2
-    assert sight(padded, padded)["attention_mask"].shape == (3, 10)
