@@ -79,8 +79,8 @@ def fuse_pairs(
     batch = len(pairs[-1][0])
     holders = place_of[len(order) - batch + texts.rows.row[masked]]
     asked = Asked.at(rows, rows.firsts[holders] + texts.rows.column[masked])
-    lengths = torch.zeros_like(seen.rows.firsts).index_add_(0, view[order], rows.lengths)
-    looking = Rows.of(lengths, len(places))
+    every = torch.arange(seen.rows.count + 1, device=order.device)
+    looking = Rows.of(rows.starts[torch.searchsorted(view[order], every)].diff(), len(places))
     states = texts.states.index_select(1, places)
     reached = encoder.fuse_at(states, rows, seen.states, Between(looking, seen.rows), asked)
     firsts, others = asked.ordered(reached)[0].tensor_split([rows.count])

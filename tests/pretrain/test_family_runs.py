@@ -89,7 +89,8 @@ def test_a_packed_run_has_the_losses_of_a_padded_one(
         content["stages"][0]["batch"] |= {**balance, **layout}
         content["publish"] = {"licence": "cc0-1.0"}
         recipe = runs.write_recipe(tmp_path / f"{name}.yaml", content)
-        forked.run(recipe, 1 if name == "padded" else 2)
+        # The contrast of X-VLM is among the samples of all ranks.
+        forked.run(recipe, 1 if name == "padded" and family != "xvlm" else 2)
     padded, packed = (runs.lines(tmp_path / name) for name in ("padded", "packed"))
     assert len(padded) == len(packed) == 3
     for line, other in zip(padded, packed, strict=True):

@@ -37,24 +37,25 @@ def test_rows_can_be_chosen_and_thinned() -> None:
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64])
 @pytest.mark.parametrize("sight", [ROWS, Between(ROWS, OTHERS), Between(OTHERS, ROWS)])
-def test_both_forms_of_packed_attention_agree(sight: Packed, kind: torch.dtype) -> None:
+@pytest.mark.parametrize("size", [8, 1024])
+def test_all_forms_of_packed_attention_agree(sight: Packed, kind: torch.dtype, size: int) -> None:
     asking, offering = (sight, sight) if isinstance(sight, Rows) else (sight.asking, sight.offering)
     torch.manual_seed(0)
     query, key, value = (
-        torch.randn(1, len(rows.row), 2, 8, dtype=kind, requires_grad=True)
+        torch.randn(1, len(rows.row), 2, size, dtype=kind, requires_grad=True)
         for rows in (asking, offering, offering)
     )
     plain, fast = (
         packed_attention(query, key, value, sight, 0.0, attend)
         for attend in (plain_attention, fused_attention)
     )
-    assert torch.allclose(plain, fast, atol=1e-6)
+    assert torch.allclose(plain, fast, atol=1e-5)
     for one, other in zip(
         torch.autograd.grad(plain.square().sum(), (query, key, value)),
         torch.autograd.grad(fast.square().sum(), (query, key, value)),
         strict=True,
     ):
-        assert torch.allclose(one, other, atol=1e-5)
+        assert torch.allclose(one, other, atol=1e-5 * float(one.abs().max()))
 
 
 def test_dropout_acts_in_both_forms() -> None:
