@@ -10,13 +10,14 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain import objectives
+from pretrain import construction, objectives
 from pretrain.batches.order import Place, SampleOrder
 from pretrain.batches.stored import assembled
 from pretrain.batches.tokenise import train_tokenizer
 from pretrain.measured import Measured
 from pretrain.models.families import family
-from tests.pretrain import tiny_corpus
+from pretrain.recipe import PretrainRecipe
+from tests.pretrain import runs, tiny_corpus
 
 KINDS, COLOURS, FEATURES = (
     len(tiny_corpus.KINDS),
@@ -146,6 +147,28 @@ def test_a_packed_batch_teaches_what_the_padded_one_does(
     assert set(losses) == set(wanted)
     assert others == pytest.approx(losses, abs=1e-5)
     assert torch.allclose(other, gradient, atol=1e-5 * float(gradient.norm()))
+
+
+@pytest.mark.parametrize("setting", ["oscar", "imagebert", "vilbert", "lxmert", "xvlm of images"])
+def test_the_recipe_s_key_packs_and_fills_passes(corpus: Corpus, setting: str) -> None:
+    name, _, changes = SETTINGS[setting]
+    content = runs.recipe(corpus.uri, corpus.uri, "run")
+    content["stages"][0]["objectives"] = {"mlm": 1.0}
+    content["stages"][0]["batch"] = {
+        "samples": 8,
+        "tokens_per_micro_batch": 200,
+        "packing": "packed",
+    }
+    recipe = PretrainRecipe.model_validate(content)
+    tokenizer = train_tokenizer((each.meta["captions"][0]["text"] for each in corpus), 200)
+    config = family(name).configuration.of_size("tiny", vocab_size=len(tokenizer), **changes)
+    order = SampleOrder([len(corpus)], [1.0], 0, "s")
+    maker = construction.batches(recipe, recipe.stages[0], [corpus], tokenizer, config)
+    batch = maker.make_stored(order.indices(0, 8))
+    assert batch["row_lengths"].shape[1] == 8
+    lengths = construction.sample_lengths(recipe.stages[0], maker, order, config.longest_sample)
+    assert lengths.mean is not None
+    assert 0 < lengths.mean < config.longest_sample
 
 
 @pytest.mark.parametrize("setting", ["oscar", "imagebert", "vilbert with tasks", "lxmert"])
