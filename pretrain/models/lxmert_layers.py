@@ -5,6 +5,7 @@ Tan and Bansal, EMNLP 2019, section 2; names of tensors as in the published chec
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -17,7 +18,7 @@ from pretrain.models.blocks import (
     SelfAttention,
 )
 from pretrain.models.lxmert_config import LxmertConfig
-from pretrain.models.packing import Asked, Rows, Sight, between
+from pretrain.models.packing import Asked, Packed, Rows, Sight
 
 
 class RegionEmbeddings(nn.Module):
@@ -48,10 +49,23 @@ class CrossAttention(nn.Module):
         self.att = SelfAttention(shape)
         self.output = ResidualOutput(shape, shape.hidden)
 
-    def forward(self, states: Tensor, source: Tensor, source_bias: Sight) -> Tensor:
+    def forward(self, states: Tensor, source: Tensor, source_bias: Tensor | None) -> Tensor:
         """Return [batch, queries, hidden] from `states`, attending to `source`."""
         mixed: Tensor = self.output(self.att(states, source_bias, source), states)
         return mixed
+
+    def both(
+        self, text: Tensor, regions: Tensor, text_bias: Sight, region_bias: Sight
+    ) -> tuple[Tensor, Tensor]:
+        """Return what the text finds in the regions, and they in the text, each as it came in."""
+        if isinstance(text_bias, Rows) and isinstance(region_bias, Rows):
+            joint = torch.cat([text, regions], dim=1)
+            mixed = self.output(self.att.exchanged(joint, text_bias, region_bias), joint)
+            read_text, read_regions = mixed.tensor_split([text.shape[1]], dim=1)
+            return read_text, read_regions
+        assert not isinstance(text_bias, Packed)
+        assert not isinstance(region_bias, Packed)
+        return self(text, regions, region_bias), self(regions, text, text_bias)
 
 
 class CrossLayer(nn.Module):
@@ -82,8 +96,7 @@ class CrossLayer(nn.Module):
 
         asked: the places of packed text and regions that alone are returned, rising.
         """
-        read_text = self.visual_attention(text, regions, between(text_bias, region_bias))
-        read_regions = self.visual_attention(regions, text, between(region_bias, text_bias))
+        read_text, read_regions = self.visual_attention.both(text, regions, text_bias, region_bias)
         read_text = self.lang_self_att(*_asking(read_text, text_bias, asked[0]))
         read_regions = self.visn_self_att(*_asking(read_regions, region_bias, asked[1]))
         return (
