@@ -77,6 +77,7 @@ class Reporter:
             "problem": bad.problem,
             "again": bad.again,
             "loss": measured.loss if measured.finite else None,
+            "bounds": bad.bounds,
             "ranks": sorted({record["rank"] for record in samples}),
             "hosts": sorted({record["host"] for record in samples}),
         }

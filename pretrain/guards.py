@@ -72,14 +72,19 @@ class Guard:
             return "the loss is not finite"
         if grad_norm is not None and not math.isfinite(grad_norm):
             return "the gradient is not finite"
+        bounds = self.bounds()
+        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
+            if value is not None and value > bounds.get(name, math.inf):
+                return f"the {name} {value:.4g} is a spike, above {bounds[name]:.4g}"
+        return None
+
+    def bounds(self) -> dict[str, float]:
+        """Return the loss and the gradient norm above which the next ones are spikes, if known."""
         spike = self.recipe.spike
         if spike is None:
-            return None
-        for name, value in (("loss", loss), ("gradient norm", grad_norm)):
-            bound = _bound(self._values.get(name, deque()), spike)
-            if value is not None and value > bound:
-                return f"the {name} {value:.4g} is a spike, above {bound:.4g}"
-        return None
+            return {}
+        found = {name: _bound(values, spike) for name, values in self._values.items()}
+        return {name: bound for name, bound in found.items() if math.isfinite(bound)}
 
     def accept(self, step: int, loss: float, grad_norm: float | None) -> None:
         """Take in a good step."""

@@ -22,6 +22,7 @@ from trawl import recipe as recipes
 from trawl.errors import RequestError
 
 FOLDER = "bad-steps"
+Gradients = dict[str, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,30 @@ class Replay:
     checkpoint: int
     """Steps of the stage that the weights had learned; 0: the stage's first weights."""
     micro_batches: list[Replayed]
+    loss: float
+    """Mean loss of the micro-batches."""
+    grad_norm: float
+    """Norm of their mean gradient, before clipping."""
     broken: list[str]
     """Samples with what is not finite in them, read alone."""
 
     @property
+    def spikes(self) -> list[str]:
+        """What is again above the bound that the guard had when the step was taken."""
+        if self.record["loss"] is None:
+            # Not all micro-batches of the step are in the record, so nothing is to be compared.
+            return []
+        bounds = self.record.get("bounds", {})
+        return [
+            f"the {name} {value:.6g} is above {bounds[name]:.6g} again"
+            for name, value in (("loss", self.loss), ("gradient norm", self.grad_norm))
+            if value > bounds.get(name, math.inf)
+        ]
+
+    @property
     def reproducible(self) -> bool:
-        """Whether a loss or gradient is again not finite."""
-        return not all(each.finite for each in self.micro_batches)
+        """Whether a loss or gradient is again not finite, or a spike."""
+        return bool(self.spikes) or not all(each.finite for each in self.micro_batches)
 
     def lines(self) -> Iterator[str]:
         """Yield what a person reads of it."""
@@ -67,6 +85,9 @@ class Replay:
                 f"micro-batch {each.number}, from position {each.first}, weights of step "
                 f"{self.checkpoint}: loss {each.loss:.6g}, gradient norm {each.grad_norm:.6g}"
             )
+        if len(self.micro_batches) > 1:
+            yield f"together: loss {self.loss:.6g}, gradient norm {self.grad_norm:.6g}"
+        yield from self.spikes
         yield from self.broken
         if self.reproducible:
             cause = "these samples are broken" if self.broken else "data or weights are at fault"
@@ -129,19 +150,27 @@ def _compute(
         for sample in record["samples"]
     }
     done = []
+    sums: Gradients = {}
     for number in sorted({sample["micro_batch"] for sample in record["samples"]}):
         own = [s["position"] for s in record["samples"] if s["micro_batch"] == number]
         batch = parts.maker.make([places[position] for position in own])
         torch.manual_seed(
             chance.seed_of(recipe.seed, "dropout", stage.name, record["step"] - 1, number)
         )
-        done.append(Replayed(number, own[0], *_pass(parts.model, batch, stage, ranks)))
+        done.append(Replayed(number, own[0], *_pass(parts.model, batch, stage, ranks, sums)))
     broken = [
         f"sample {sample['key']} of {sample['corpus']}: {name} is not finite"
         for sample in record["samples"]
         for name in _not_finite(parts.maker.make([places[sample["position"]]]))
     ]
-    return Replay(record, checkpoint.step if checkpoint else 0, done, broken)
+    return Replay(
+        record=record,
+        checkpoint=checkpoint.step if checkpoint else 0,
+        micro_batches=done,
+        loss=sum(each.loss for each in done) / len(done),
+        grad_norm=float(torch.nn.utils.get_total_norm(sums.values())) / len(done),
+        broken=broken,
+    )
 
 
 def _before(run: RunFolder, stage: str, step: int) -> resume.Checkpoint | None:
@@ -153,14 +182,20 @@ def _before(run: RunFolder, stage: str, step: int) -> resume.Checkpoint | None:
     return None
 
 
-def _pass(model: nn.Module, batch: Batch, stage: StageRecipe, ranks: Ranks) -> tuple[float, float]:
-    """Return the loss of `batch` and the norm of its gradient."""
+def _pass(
+    model: nn.Module, batch: Batch, stage: StageRecipe, ranks: Ranks, sums: Gradients
+) -> tuple[float, float]:
+    """Return the loss of `batch` and the norm of its gradient, which is added to `sums`."""
     read = placed(batch, ranks.device)
     model.zero_grad()
     loss, _ = objectives.compute(model(**read), read, stage.objectives)
     loss.backward()  # type: ignore[no-untyped-call]
-    gradients = [each.grad for each in model.parameters() if each.grad is not None]
-    return float(loss.detach()), float(torch.nn.utils.get_total_norm(gradients))
+    gradients = {
+        name: each.grad for name, each in model.named_parameters() if each.grad is not None
+    }
+    for name, gradient in gradients.items():
+        sums[name] = sums[name] + gradient if name in sums else gradient.clone()
+    return float(loss.detach()), float(torch.nn.utils.get_total_norm(gradients.values()))
 
 
 def _not_finite(batch: Batch) -> list[str]:

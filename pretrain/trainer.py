@@ -34,6 +34,8 @@ class BadStep:
     measured: Measured
     again: str
     """What came of it when it was computed a second time: "reproducible" or "transient"."""
+    bounds: dict[str, float]
+    """The loss and the gradient norm above which the guard saw a spike, where it knew."""
 
 
 class Watch(Protocol):
@@ -111,7 +113,7 @@ class Trainer:
             deepspeed_engine.discard_step(self.engine)
             again, still = self._attempt(portion)
             outcome = "transient" if still is None else "reproducible"
-            self.watch.bad(BadStep(step, problem, measured, outcome))
+            self.watch.bad(BadStep(step, problem, measured, outcome, self.guard.bounds()))
             measured, problem = again, still
         if problem is not None:
             deepspeed_engine.discard_step(self.engine)

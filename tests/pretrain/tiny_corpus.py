@@ -38,6 +38,8 @@ class Extras:
     regions: bool = True
     broken: int = -1
     """Number of the one sample that has a feature which is not a number; -1: none."""
+    loud: frozenset[int] = frozenset()
+    """Numbers of the samples whose features are a hundred times as large."""
 
 
 def _regions(draws: np.random.Generator, name: str, number: int, extras: Extras) -> Regions:
@@ -50,6 +52,8 @@ def _regions(draws: np.random.Generator, name: str, number: int, extras: Extras)
     corners = np.sort(draws.uniform(0, SIDE, (count, 2, 2)), axis=1)
     if number == extras.broken:
         features[0, 0] = np.nan
+    if number in extras.loud:
+        features *= 100
     others = chance.generator("tiny-corpus", name, number, "extras")
     sure = others.uniform(0.05, 1, (2, count)) if extras.unsure else np.ones((2, count))
     probabilities = None
@@ -77,6 +81,11 @@ def _picture(regions: Regions) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
+
+
+def key(name: str, number: int) -> str:
+    """Return the key of sample `number` of a corpus called `name` without images."""
+    return key_of(f"{name} {number}".encode())
 
 
 def _sample(name: str, number: int, extras: Extras) -> PackedSample:
