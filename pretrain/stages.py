@@ -236,13 +236,19 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
     run.event("stage-started", stage=stage.name, step=start, steps=stage.steps)
     budget = Budget(run.stop.usable_seconds, partial(_say, run))
     saver = _saver(run, stage, facts, budget)
+    obey = partial(ObedientFeed, stage=stage.name, line=run.line, stop=run.stop)
+    # An evaluation has nothing to save.
+    given_up = partial(obey, save=lambda step: None)
+    evaluation = held_out(run.recipe, stage, parts, wrapped, micro_batch, run.ranks, given_up)
+    if evaluation is not None:
+        evaluation.catch_up(run.folder, start, run.watchdog.beat)
     with recorded(run.recipe, stage, run.folder, run.ranks, start) as record, saver:
 
         def save(step: int) -> None:
             record.sync()
             saver.save(wrapped, step)
 
-        obedient = ObedientFeed(feed, stage.name, run.line, run.stop, save)
+        obedient = obey(feed, save=save)
 
         def note(step: metrics.StepMetrics) -> None:
             run.stop.training = True
@@ -263,7 +269,7 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
             feed=feed,
             meter=meter,
             checksum_steps=run.recipe.watch.checksum_steps,
-            held_out=held_out(run.recipe, stage, parts, wrapped, micro_batch, run.ranks),
+            held_out=evaluation,
             beat=run.watchdog.beat,
             record=note,
             bad=bad,

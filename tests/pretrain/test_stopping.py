@@ -2,6 +2,7 @@
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,33 @@ def test_a_rank_that_hangs_ends_within_its_grace(corpora: Corpora, tmp_path: Pat
     ranks.signal(signal.SIGKILL)
     ranks.wait()
     assert whole(run) == ["step-00000008"]
+
+
+def test_a_stop_cuts_an_evaluation_short_and_a_resume_makes_up_for_it(
+    corpora: Corpora, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    content = long_run(corpora, run)
+    content["stages"] = content["stages"][1:]
+    content["evaluation"] = {"corpus": corpora.clean}
+    # One that would take hours.
+    content["watch"] = {"evaluate_steps": 3, "evaluate_samples": 10_000_000}
+    path = runs.write_recipe(tmp_path / "r.yaml", content)
+    ranks = forked.Ranks(path, 2)
+    ranks.wait_for(lambda: len(runs.lines(run)) == 2)
+    time.sleep(0.5)  # it evaluates by now, and if not, what follows holds all the same
+    ranks.signal(signal.SIGTERM)
+    assert ranks.wait() == [ExitCode.PREEMPTED] * 2, ranks.said
+    steps = runs.lines(run)
+    assert whole(run) == [f"step-{len(steps):08d}"]
+    assert [line["held_out"] for line in steps] == [None] * len(steps)
+
+    ranks = forked.Ranks(path, 2, "--set", "watch.evaluate_samples=8")
+    ranks.wait_for(lambda: len(runs.lines(run)) >= 6)
+    ranks.signal(signal.SIGTERM)
+    assert ranks.wait() == [ExitCode.PREEMPTED] * 2, ranks.said
+    evaluated = [line["step"] for line in runs.lines(run)[:6] if line["held_out"]]
+    assert evaluated == [3, 6]
 
 
 class _Stalling:
