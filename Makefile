@@ -6,7 +6,7 @@ SECONDS ?= 600
 BIN := .venv/bin
 QUIET := --disable-pip-version-check --quiet
 
-.PHONY: demo test soak fuzz check bench docs lock clean
+.PHONY: demo test test-radosgw soak fuzz check bench docs lock clean
 
 demo: .venv/ready
 	$(BIN)/trawl demo --out $(OUT)
@@ -15,6 +15,11 @@ test: .venv/ready
 	bash tests/install-services.sh
 	$(MAKE) --no-print-directory check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+# All tests that speak S3, against Ceph's gateway in place of moto.
+test-radosgw: .venv/ready
+	bash tests/install-services.sh radosgw
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --s3-server radosgw
 
 # Whole demos and runs killed many times over: many minutes, so not with every test.
 soak: .venv/ready

@@ -1,26 +1,51 @@
 """Fixtures that every test may use."""
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.cluster import radosgw, s3_servers
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+_OPTION = "--s3-server"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the S3 server of the tests be chosen."""
+    parser.addoption(
+        _OPTION,
+        choices=["moto", "radosgw"],
+        default="moto",
+        help="S3 server that the tests start; with radosgw those run alone that need one",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put first what takes longest in one piece: no process is left alone with it (xdist)."""
+    if config.getoption(_OPTION) == "radosgw":
+        if missing := radosgw.missing():
+            raise pytest.UsageError(f"not installed: {', '.join(missing)}; make test-radosgw does")
+        others = [item for item in items if not _needs_s3(item)]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if _needs_s3(item)]
 
     def is_long(item: pytest.Item) -> bool:
         shared = {"small_demo", "undisturbed"} & set(getattr(item, "fixturenames", ()))
         return bool(shared) or item.path.parent.name == "docs"
 
     items.sort(key=lambda item: not is_long(item))
+
+
+def _needs_s3(item: pytest.Item) -> bool:
+    """Return whether a test has to do with an S3 server, by a fixture or a parameter."""
+    call = getattr(item, "callspec", None)
+    parameters = call.params.values() if call else ()
+    asked = {*getattr(item, "fixturenames", ()), *filter(_is_text, parameters)}
+    return not asked.isdisjoint(("s3", "s3_settings"))
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 @pytest.fixture(scope="session")
@@ -32,47 +57,12 @@ def shared_data() -> Path:
     return folder
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_up(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(600):
-        if process.poll() is not None:
-            raise RuntimeError(f"the server of {url} ended with {process.returncode}")
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            time.sleep(0.1)
-    raise RuntimeError(f"no server answers at {url}")
-
-
 @pytest.fixture(scope="session")
-def s3_settings() -> Iterator[dict[str, str]]:
+def s3_settings(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """The environment of a client of a real S3 server over HTTP with a bucket called `trawl`."""
-    port = _free_port()
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    settings = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "trawl",
-        "AWS_SECRET_ACCESS_KEY": "trawl-secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    try:
-        _wait_until_up(f"{settings['AWS_ENDPOINT_URL']}/moto-api/", process)
-        put = urllib.request.Request(f"{settings['AWS_ENDPOINT_URL']}/trawl", method="PUT")
-        with urllib.request.urlopen(put, timeout=30):
-            pass
-        yield settings
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    server = radosgw.radosgw if request.config.getoption(_OPTION) == "radosgw" else s3_servers.moto
+    with server() as url:
+        yield s3_servers.settings_of(url)
 
 
 @pytest.fixture

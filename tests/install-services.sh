@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
 # Installs the system packages whose programs the tests start, where that is possible: root on Debian.
-# Elsewhere the tests that need a missing program are skipped, each saying which.
+# Elsewhere the tests that need a missing program are skipped, each saying which. With the argument
+# `radosgw` those of Ceph's gateway alone.
 set -euo pipefail
 packages=()
-command -v chromium >/dev/null || packages+=(chromium)
-command -v chromedriver >/dev/null || packages+=(chromium-driver)
-command -v g++ >/dev/null || packages+=(g++)
-command -v sbatch >/dev/null || packages+=(slurm-wlm munge)
+need() { command -v "$1" >/dev/null || packages+=("$2"); }
+if [ "${1:-}" = radosgw ]; then
+  need ceph ceph-common
+  need ceph-mon ceph-mon
+  need ceph-osd ceph-osd
+  need radosgw radosgw
+else
+  need chromium chromium
+  need chromedriver chromium-driver
+  need g++ g++
+  need sbatch slurm-wlm
+  need munged munge
+fi
 [ "${#packages[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
   echo "not installed: ${packages[*]}; tests that need them are skipped"

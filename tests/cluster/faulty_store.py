@@ -35,6 +35,8 @@ class FaultyStore:
         self._stall_seconds = stall_seconds
         self.requests = 0
         self.faults: Counter[str] = Counter()
+        self.conditions: set[str] = set()
+        """Conditions that requests which write were made on, as "If-None-Match: *"."""
         self.url = ""
 
     async def serve(self, listener: socket.socket) -> None:
@@ -45,6 +47,7 @@ class FaultyStore:
     async def _client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             request = await _request(reader, writer)
+            self.conditions |= _conditions(request)
             fault = self._draw()
             answer = b""
             if fault in (None, "lost answer", "cut answer"):
@@ -90,6 +93,13 @@ async def _request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
     elif "content-length" in fields:
         body = await reader.readexactly(int(fields["content-length"]))
     return "\r\n".join([*kept, "Connection: close", "", ""]).encode("latin-1") + body
+
+
+def _conditions(request: bytes) -> set[str]:
+    """Return the conditions of a request that writes, none of one that reads."""
+    first, *fields = request.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")
+    writes = first.startswith(("PUT ", "POST ", "DELETE "))
+    return {field for field in fields if writes and field.lower().startswith("if-")}
 
 
 async def _answer(writer: asyncio.StreamWriter, fault: str | None, answer: bytes) -> None:

@@ -161,6 +161,8 @@ def test_a_run_goes_on_over_a_store_that_fails_now_and_then(
         ranks = forked.Ranks(path, 2, "--work", str(tmp_path / "work"), environment=settings)
         assert ranks.wait() == [0, 0], ranks.said
     assert proxy.faults.total() >= 10
+    # What is decided between writers rests on the one condition that every S3 server keeps.
+    assert {condition.lower() for condition in proxy.conditions} == {"if-none-match: *"}
     (local,) = (tmp_path / "work").iterdir()
     # Each sample came once, in its place: the curve is that of a run on a local disk.
     assert runs.exact(local) == runs.exact(undisturbed)
