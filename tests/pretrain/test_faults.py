@@ -13,19 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 from typer.testing import CliRunner
 
 from data_pipeline.corpus.reader import Corpus
 from data_pipeline.corpus.reading import Reading
 from pretrain.batches.order import Place, SampleOrder
-from pretrain.checkpoints import resume
 from pretrain.cli import pretrain
 from pretrain.compare import compare
 from pretrain.exit_codes import DataError, ExitCode
 from pretrain.feeding import Batch, Feed
 from pretrain.ranks import alone
-from pretrain.run_folder import RunFolder
-from tests.pretrain import runs, tiny_corpus
+from tests.pretrain import forked, runs, tiny_corpus
 from tests.pretrain.conftest import Corpora
 from trawl import storage
 
@@ -152,20 +151,26 @@ def test_a_rank_that_is_killed_or_stopped_ends_the_run_as_a_bad_node(
         assert "watchdog: no progress while " in (run / "logs/0.log").read_text()
 
 
-def test_a_truncated_checkpoint_is_named_and_the_one_before_is_taken(
+def test_a_truncated_checkpoint_is_named_and_the_run_goes_on_from_the_one_before(
     undisturbed: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    shutil.copytree(undisturbed / "checkpoints", run / "checkpoints")
-    newest, before = sorted((run / "checkpoints" / "out").glob("step-*"), reverse=True)[:2]
+    shutil.copytree(undisturbed, run)
+    shutil.rmtree(run / "stages" / "in")
+    newest, before = sorted((run / "checkpoints" / "in").glob("step-*"), reverse=True)[:2]
     file = next(newest.rglob("*optim_states.pt"))
     file.write_bytes(file.read_bytes()[:-1])
-    search = resume.newest(RunFolder(str(run)), "out")
-    assert search.found is not None
-    assert search.found.folder == before
-    ((torn, reason),) = search.torn
-    assert torn == str(newest)
-    assert file.name in reason
+    content = yaml.safe_load((undisturbed / "recipe.yaml").read_text())
+    content["checkpoint"]["uri"] = str(run)
+    ranks = forked.Ranks(runs.write_recipe(tmp_path / "r.yaml", content), 2)
+    assert ranks.wait() == [ExitCode.DONE] * 2, ranks.said
+    (line,) = (line for line in ranks.said.splitlines() if "passed over" in line)
+    assert line.startswith(f"trawl: checkpoint {newest} is passed over: {file.name}")
+    assert runs.events(run, "checkpoint-torn")[-1]["folder"] == str(newest)
+    assert runs.events(run, "resumed")[-1]["folder"] == str(before)
+    assert runs.exact(run) == runs.exact(undisturbed)
+    name = "stages/in/model.safetensors"
+    assert (run / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
 @pytest.fixture
@@ -189,7 +194,9 @@ def test_a_full_disk_is_the_machine_s_fault(
         while True:
             os.write(filling.fileno(), bytes(4096))
     assert process.wait() == ExitCode.BAD_NODE, process.said
-    assert str(small_disk) in process.said
+    last = process.said.rstrip().splitlines()[-1]
+    assert last.startswith("trawl: ")
+    assert str(small_disk) in last
     assert "Traceback" not in process.said
 
 

@@ -1,12 +1,8 @@
-"""Two stages on two ranks under each preset: the same curve, also when killed at any moment."""
+"""Two stages on two ranks under each preset: the same curve."""
 
-import contextlib
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +11,6 @@ import pytest
 from pretrain.exit_codes import ExitCode
 from tests.pretrain import forked, runs
 from tests.pretrain.conftest import Corpora
-from trawl import chance
 
 
 def recipe(corpora: Corpora, run: Path, preset: str, **changes: Any) -> dict[str, Any]:
@@ -76,46 +71,6 @@ def test_compiled_layers_give_the_same_losses(
     plain["model"]["config"] |= still
     forked.run(runs.write_recipe(tmp_path / "p.yaml", plain), 2)
     assert forked.losses(run) == pytest.approx(forked.losses(tmp_path / "plain"), abs=1e-4)
-
-
-def unfinished(checkpoints: Path) -> set[tuple[str, int]]:
-    """The folders of checkpoints that are not whole, each with the time when it was made."""
-    found = set()
-    for folder in checkpoints.glob("*/step-*"):
-        with contextlib.suppress(OSError):
-            if not (folder / "COMPLETE").exists():
-                found.add((str(folder), folder.stat().st_ctime_ns))
-    return found
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("preset", ["zero1", "zero2", "zero3"])
-def test_killed_at_ten_moments_the_parameters_are_those_of_an_undisturbed_run(
-    corpora: Corpora, tmp_path: Path, preset: str
-) -> None:
-    steady, killed = tmp_path / "steady", tmp_path / "killed"
-    forked.run(runs.write_recipe(tmp_path / "s.yaml", recipe(corpora, steady, preset)), 2)
-    path = runs.write_recipe(tmp_path / "k.yaml", recipe(corpora, killed, preset))
-    checkpoints = killed / "checkpoints"
-    draws = random.Random(chance.seed_of("kills", preset))
-    for kill in range(10):
-        ranks = forked.Ranks(path, 2)
-        if kill % 2:
-            # Any moment of the start, the training or the publishing.
-            time.sleep(draws.uniform(0.2, 3.0))
-        else:
-            # While a checkpoint is being written: its folder is there, and not whole.
-            there = unfinished(checkpoints)
-            while all(process.is_alive() for process in ranks.processes):
-                if unfinished(checkpoints) - there:
-                    break
-        ranks.signal(signal.SIGKILL)
-        ranks.wait()
-    forked.run(path, 2)
-    assert runs.exact(killed) == runs.exact(steady)
-    for stage in ("out", "in"):
-        name = f"stages/{stage}/model.safetensors"
-        assert (killed / name).read_bytes() == (steady / name).read_bytes()
 
 
 @pytest.mark.soak
