@@ -61,6 +61,15 @@ class NodeError(WorkError):
     exit_code = ExitCode.BAD_NODE
 
 
+def disk_fault(error: BaseException) -> OSError | None:
+    """Return the fault of a disk that `error` is or was raised for, None if it has another cause.
+
+    What a disk's fault keeps from being written says so in an error of its own, as trawl.storage's.
+    """
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return cause if isinstance(cause, OSError) and cause.errno in DISK_FAULTS else None
+
+
 def worst(codes: list[int]) -> int:
     """Return the code of a run whose ranks ended with `codes`; an unknown code is a failure."""
     known = {ExitCode(code) if code in set(ExitCode) else ExitCode.FAILURE for code in codes}

@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 from pretrain import (
     bad_steps,
     construction,
+    endings,
     engine,
     flops,
     metrics,
@@ -24,11 +25,9 @@ from pretrain.batch_size import micro_batch_size
 from pretrain.checkpoints import lineage, manifest, resize, resume, shelf
 from pretrain.checkpoints.publish import publish
 from pretrain.checkpoints.save import Saver, Written
-from pretrain.exit_codes import DISK_FAULTS, ExitCode, NodeError, PreemptionError
 from pretrain.feeding import Feed, Feeding
 from pretrain.guards import RollbackError
 from pretrain.held_out import held_out
-from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.obedience import ObedientFeed
 from pretrain.ranks import Ranks, join, leave
 from pretrain.recipe import PretrainRecipe, StageRecipe
@@ -91,7 +90,7 @@ def run(options: Options) -> None:
     wanted = _wanted(recipe, options)
     trackers.check(recipe.watch)
     folder = RunFolder(recipe.checkpoint.uri, options.work)
-    stop = StopSignal(partial(_leave_at_once, folder), recipe.checkpoint.grace_seconds)
+    stop = StopSignal(partial(endings.leave_at_once, folder), recipe.checkpoint.grace_seconds)
     engine.be_deterministic()
     ranks = join()
     with watching(folder, ranks, recipe.guards.silent_seconds) as watchdog:
@@ -112,38 +111,20 @@ def _run(run: Run, wanted: list[StageRecipe]) -> None:
         ranks.barrier()
         open_log(folder.logs(ranks.rank))
         _go(run, wanted)
-    except TrawlError as error:
-        run.event("run-stopped", code=int(error.exit_code), message=str(error))
-        raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in DISK_FAULTS:
-            place = error.filename or folder.local
-            raise NodeError(f"{place}: {error.strerror}; make room there") from error
-        if not stop.came:
+        ending = endings.meaning(error, folder, stop.came)
+        if isinstance(ending, TrawlError):
+            # The disk may be what is at fault.
+            with suppress(OSError):
+                run.event("run-stopped", code=int(ending.exit_code), message=str(ending))
+        if ending is error:
             raise
-        _LOG.exception("after the signal to stop")
-        raise PreemptionError(
-            "told to stop, and the other ranks left first; the run goes on from the last checkpoint"
-        ) from error
+        raise ending from error
     finally:
         stop.close()
         leave()
         if lock >= 0:
             os.close(lock)
-
-
-def _leave_at_once(folder: RunFolder, reason: str) -> None:
-    """End this process as preempted, whatever its main thread does."""
-    rank = int(os.environ.get("RANK", "0"))
-    try:
-        leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
-        if rank == 0 and not endings_are_read():
-            print(f"trawl: {reason}", file=sys.stderr, flush=True)
-        if rank == 0 and folder.events.parent.exists():
-            with EventLog(folder.events) as log:
-                log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)
-    finally:
-        os._exit(ExitCode.PREEMPTED)
 
 
 def _go(run: Run, wanted: list[StageRecipe]) -> None:

@@ -137,10 +137,8 @@ class Saver:
         result, problem, fault = None, None, None
         try:
             result = work()
-        except OSError as error:
-            problem = error.strerror or str(error)
         except Exception as error:
-            problem = _said_by_torch(str(error))
+            problem = _fault_of_disk(error)
             fault = None if problem else error
         answers = self._ranks.gather((result, problem, fault is not None))
         if fault is not None:
@@ -209,10 +207,14 @@ class Saver:
                 storage.remove(storage.join(twin, name))
 
 
-def _said_by_torch(message: str) -> str | None:
-    """Return what is wrong with the disk if `message` is torch.save's word for it."""
+def _fault_of_disk(error: Exception) -> str | None:
+    """Return what is wrong with the disk, or the store, if `error` comes of that."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, OSError):
+        return cause.strerror or str(cause)
+    # torch.save's words for it.
     marks = ("PytorchStreamWriter", "iostream error")
-    return "is the disk full?" if any(mark in message for mark in marks) else None
+    return "is the disk full?" if any(mark in str(error) for mark in marks) else None
 
 
 def forgotten(there: dict[str, bool], recipe: CheckpointRecipe) -> list[str]:
