@@ -1,6 +1,8 @@
 """Resuming a run: the newest whole checkpoint is found, torn ones are named and passed over."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,12 +92,32 @@ def load(engine: Any, checkpoint: Checkpoint, ranks: Ranks, converted: Path | No
     finds nothing: it would go on from scratch without a word.
     """
     folder = converted or checkpoint.folder
-    loaded, _ = engine.load_checkpoint(str(folder.parent), tag=folder.name)
+    with _own_groups(engine) if converted else nullcontext():
+        loaded, _ = engine.load_checkpoint(str(folder.parent), tag=folder.name)
     if loaded is None:
         raise WorkError(f"{folder}: DeepSpeed could not load it")
     # Every pass seeds them anew; their states matter to what a rank drew besides, and to no other.
     if checkpoint.world_size == ranks.size:
         _load_rank_state(checkpoint, ranks)
+
+
+@contextmanager
+def _own_groups(engine: Any) -> Iterator[None]:
+    """Undo what DeepSpeed 0.19.8 does to groups of parameters when it loads the universal form.
+
+    Under ZeRO 3 all of them get the settings of the first, its weight decay and scale of the rate
+    among them, and share one tensor that counts the steps, which every group's step then raises.
+    """
+    groups = engine.optimizer.param_groups
+    settings = [{key: each[key] for key in each if key != "params"} for each in groups]
+    yield
+    if engine.zero_optimization_stage() < 3:
+        return
+    for group, own in zip(engine.optimizer.param_groups, settings, strict=True):
+        group.update(own)
+    for state in engine.optimizer.optimizer.state.values():
+        if isinstance(state.get("step"), torch.Tensor):
+            state["step"] = state["step"].clone()
 
 
 def _load_rank_state(checkpoint: Checkpoint, ranks: Ranks) -> None:
