@@ -28,6 +28,8 @@ def collect(scheduler: Scheduler) -> None:
     scheduler.run("collect", units_of(source))
     if isinstance(source, WarcSource) and scheduler.recipe.download.source == "warc":
         scheduler.run("locate", [Unit("locate", "all")])
+        partitions = range(scheduler.recipe.collect.partitions)
+        scheduler.run("lend", [Unit("lend", str(n), {"partition": n}) for n in partitions])
 
 
 def units_of(source: WarcSource | WatSource | TableSource | CaptionsSource) -> list[Unit]:

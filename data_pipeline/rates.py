@@ -28,7 +28,7 @@ _PAGE_BYTES = 100_000.0  # of a page where the probe cannot tell, as the mean of
 SHIPPED = Path(__file__).parent / "rates.yaml"
 # The phases of a step, and what the step's CPU is counted by.
 STEPS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "collect": ("pages", ("collect", "crawl", "frontier", "locate")),
+    "collect": ("pages", ("collect", "crawl", "frontier", "locate", "lend")),
     "gather": ("candidates", ("gather",)),
     "download": ("addresses", ("download",)),
     "image filter": ("images", ("image_filter",)),

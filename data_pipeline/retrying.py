@@ -23,8 +23,8 @@ from trawl.errors import RequestError
 from trawl.events import EventLog
 
 # What a fetched image does not change.
-_LASTING = {"collect", "crawl", "frontier", "locate", "gather", "download", "retry"}
-_LASTING |= {"image_filter", "sentences"}
+_LASTING = {"collect", "crawl", "frontier", "locate", "lend", "gather", "download"}
+_LASTING |= {"retry", "image_filter", "sentences"}
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ PHASES = {
     "crawl": "data_pipeline.steps.crawl_round:run",
     "frontier": "data_pipeline.steps.crawl_round:plan",
     "locate": "data_pipeline.steps.locate:run",
+    "lend": "data_pipeline.steps.locate:lend",
     "gather": "data_pipeline.steps.gather:run",
     "download": "data_pipeline.steps.download:run",
     "retry": "data_pipeline.steps.retry:run",

@@ -8,6 +8,7 @@ from selectolax.lexbor import LexborNode
 
 from data_pipeline.crawl.address import Base
 from data_pipeline.crawl.dominance import dominance, names_furniture
+from data_pipeline.crawl.image_tables import ImageTables
 from data_pipeline.crawl.metadata import Metadata
 from data_pipeline.crawl.page import Candidate, Text
 from data_pipeline.crawl.srcset import by_preference, is_address, is_responsive
@@ -27,6 +28,8 @@ _PROSE = 1000
 _SENTENCE = 60
 _PIXELS = re.compile(r"\s*(\d{1,5})(?:\.\d+)?(?:px)?\s*")
 _STYLE_SIDES = re.compile(r"(?<![a-z-])(width|height)\s*:\s*(\d{1,5})(?:\.\d+)?px", re.IGNORECASE)
+
+_IMAGE_ENDINGS = frozenset((".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp"))
 
 _OWN_TEXTS = (("alt", "alt"), ("title", "title"), ("aria-label", "aria"))
 
@@ -62,20 +65,26 @@ class Gatherer:
         self.prose: list[str] = []
         self.prose_length = 0
         self._pictures: dict[str, _Picture] = {}
+        self._backgrounds: dict[str, _Picture] = {}
         self.start_piece()
 
     def start_piece(self) -> None:
         """Forget the elements of a piece of the page that has been read; its tree is gone."""
         self._structure = Structure()
         self._surroundings = Surroundings()
+        self._tables = ImageTables()
+        self._by_figure: dict[int, list[_Picture]] = {}
+        self.start_backgrounds()
+
+    def start_backgrounds(self) -> None:
+        """Begin once more at the first heading of a piece, for what is shown by style."""
         self._heading: LexborNode | None = None
         self._heading_text = ""
-        self._by_figure: dict[int, list[_Picture]] = {}
 
     @property
     def has_images(self) -> bool:
         """Whether any image has come by yet."""
-        return bool(self._pictures)
+        return bool(self._pictures or self._backgrounds)
 
     def add_heading(self, node: LexborNode) -> None:
         """Take a heading: it belongs to the images after it."""
@@ -100,25 +109,48 @@ class Gatherer:
         if not addresses or len(pictures) >= MAX_CANDIDATES:
             return
         place = Place() if parent is None else self._structure.place_of(parent)
+        anchor = None if place.anchor is None else place.anchor.attributes
         picture = pictures.get(addresses[0])
         if picture is None:
-            words = file_words(addresses[0])
-            named = f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"
-            furniture = names_furniture(named[:1000])
-            picture = _Picture(
-                addresses,
-                place.container,
-                place.anchor is not None,
-                place.figure is not None,
-                _declared_sides(attributes),
-                furniture,
-            )
-            pictures[addresses[0]] = picture
-            picture.texts["filename", words] = None
+            picture = pictures[addresses[0]] = _picture(addresses, place, attributes)
+        else:
+            picture.times += 1
+        target = None if anchor is None else self._full_size(anchor.get("href"))
+        if target and target not in picture.addresses:
+            picture.addresses.insert(1, target)
+        if len(picture.texts) < 2 * _MAX_TEXTS:
+            self._add_texts(picture, node, place, attributes, anchor)
+
+    def add_background(self, node: LexborNode, written: list[str]) -> None:
+        """Take a picture that an element shows behind its content, by its addresses, best first."""
+        addresses = self._resolved(written)
+        pictures = self._backgrounds
+        if not addresses or len(pictures) >= MAX_CANDIDATES:
+            return
+        place, attributes = self._structure.place_of(node), node.attributes
+        picture = pictures.get(addresses[0])
+        if picture is None:
+            picture = pictures[addresses[0]] = _picture(addresses, place, attributes)
         else:
             picture.times += 1
         if len(picture.texts) < 2 * _MAX_TEXTS:
-            self._add_texts(picture, node, place, attributes)
+            anchor = None if place.anchor is None else place.anchor.attributes
+            picture.texts["surrounding", self._surroundings.inside(node)] = None
+            self._add_texts(picture, node, place, attributes, anchor)
+
+    def _full_size(self, target: str | None) -> str | None:
+        """Return the canonical address of the image file that a thumbnail links to, if it does.
+
+        Pages about a file, as wikis have them, are called `File:NAME.jpg`.
+        """
+        if not target:
+            return None
+        path = target
+        if "?" in path or "#" in path:
+            path = path.partition("#")[0].partition("?")[0]
+        if path[path.rfind(".") :].lower() not in _IMAGE_ENDINGS or not is_address(target):
+            return None
+        return None if ":" in path.rpartition("/")[2] else self.base[target]
 
     def _addresses(
         self, node: LexborNode, attributes: Attributes, parent: LexborNode | None
@@ -131,6 +163,10 @@ class Gatherer:
             written = by_preference(attributes, [])
         else:
             written = (attributes.get("src"),)
+        return self._resolved(written)
+
+    def _resolved(self, written: Iterable[str | None]) -> list[str]:
+        """Return the canonical addresses in a list, each once."""
         found: list[str] = []
         for text in written:
             if text and is_address(text):
@@ -142,7 +178,12 @@ class Gatherer:
         return found
 
     def _add_texts(
-        self, picture: _Picture, node: LexborNode, place: Place, attributes: Attributes
+        self,
+        picture: _Picture,
+        node: LexborNode,
+        place: Place,
+        attributes: Attributes,
+        anchor: Attributes | None,
     ) -> None:
         """Give a picture the texts of one of its places in the page."""
         texts = picture.texts
@@ -151,18 +192,25 @@ class Gatherer:
                 texts[source, tidy(value)] = None
         if place.figure is not None:
             self._add_figure(picture, place.figure)
+        if place.cell is not None and (beneath := self._tables.caption_of(place.cell)):
+            texts["figcaption", beneath] = None
+        else:
+            self._add_surroundings(texts, node)
+        if place.anchor is not None and anchor is not None:
+            texts["anchor", tidy(anchor.get("title"))] = None
+            texts["anchor", tidy(place.anchor.text_lexbor())] = None
+        if self._heading is not None:
+            self._heading_text = self._heading_text or tidy(self._heading.text_lexbor())
+            texts["heading", self._heading_text] = None
+
+    def _add_surroundings(self, texts: dict[tuple[str, str], None], node: LexborNode) -> None:
+        """Add the texts before and after an image; some of it tells the page's language."""
         for text, element in self._surroundings.around(node):
             if self.prose_length < _PROSE and len(text) > _SENTENCE:
                 self.prose.append(text)
                 self.prose_length += len(text)
             caption = element is not None and len(text) < _MAX_CAPTION and is_caption(element)
             texts["figcaption" if caption else "surrounding", text] = None
-        if place.anchor is not None:
-            texts["anchor", tidy(place.anchor.attributes.get("title"))] = None
-            texts["anchor", tidy(place.anchor.text_lexbor())] = None
-        if self._heading is not None:
-            self._heading_text = self._heading_text or tidy(self._heading.text_lexbor())
-            texts["heading", self._heading_text] = None
 
     def _add_figure(self, picture: _Picture, figure: LexborNode) -> None:
         """Add what a figure says before its image; a caption behind it comes by later."""
@@ -175,14 +223,23 @@ class Gatherer:
             picture.texts["figcaption", tidy(first.text_lexbor())] = None
 
     def finish(self, metadata: Metadata) -> list[Candidate]:
-        """Return the candidates with their scores, those that only metadata names last."""
+        """Return the candidates with their scores.
+
+        First images in document order, then those that only metadata names, then backgrounds.
+        """
         pictures = self._pictures.values()
         candidates = [
             self._candidate(picture, position) for position, picture in enumerate(pictures)
         ]
+        if not metadata.images and not self._backgrounds:
+            return candidates
+        named = {url for picture in pictures for url in picture.addresses}
         if metadata.images:
-            named = {url for picture in pictures for url in picture.addresses}
             candidates += self._from_metadata(metadata, named)
+            named.update(candidate.image for candidate in candidates[len(pictures) :])
+        for url, picture in self._backgrounds.items():
+            if url not in named and len(candidates) < MAX_CANDIDATES:
+                candidates.append(self._candidate(picture, len(candidates)))
         return candidates
 
     def _candidate(self, picture: _Picture, position: int) -> Candidate:
@@ -196,7 +253,7 @@ class Gatherer:
             position=position,
             in_link=picture.in_link,
             container=picture.container,
-            alternatives=picture.addresses[1:],
+            alternatives=picture.addresses[1 : MAX_ALTERNATIVES + 1],
             dominance=dominance(
                 picture.container,
                 picture.in_figure,
@@ -229,6 +286,22 @@ class Gatherer:
                 "meta", False, False, [], names_furniture(words), False, position, position + 1
             )
         return list(candidates.values())
+
+
+def _picture(addresses: list[str], place: Place, attributes: Attributes) -> _Picture:
+    """Return a picture that is met for the first time."""
+    words = file_words(addresses[0])
+    named = f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"
+    picture = _Picture(
+        addresses,
+        place.container,
+        place.anchor is not None,
+        place.figure is not None,
+        _declared_sides(attributes),
+        names_furniture(named[:1000]),
+    )
+    picture.texts["filename", words] = None
+    return picture
 
 
 def _sources(image: LexborNode) -> list[Attributes]:

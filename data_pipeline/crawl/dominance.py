@@ -33,7 +33,10 @@ logos icons sprites spacers pixels buttons btns avatars badges bullets arrows em
 """
 _FURNITURE = frozenset(_FURNITURE_WORDS.split())
 _WORD = re.compile(r"[a-z]+")
-_TO_WORDS = {code: chr(code).lower() if chr(code).isalpha() else " " for code in range(128)}
+_FURNITURE_BYTES = frozenset(word.encode() for word in _FURNITURE)
+_TO_WORDS = bytes(
+    ord(chr(code).lower()) if code < 128 and chr(code).isalpha() else 32 for code in range(256)
+)
 _LARGE, _SMALL, _TINY = 300, 200, 100
 _FEW, _MANY = 3, 60
 
@@ -41,7 +44,7 @@ _FEW, _MANY = 3, 60
 def names_furniture(text: str) -> bool:
     """Say whether a file name, class or alt speaks of a page's furniture, not its content."""
     if text.isascii():
-        return not _FURNITURE.isdisjoint(text.translate(_TO_WORDS).split())
+        return not _FURNITURE_BYTES.isdisjoint(text.encode().translate(_TO_WORDS).split())
     return not _FURNITURE.isdisjoint(_WORD.findall(text.lower()))
 
 

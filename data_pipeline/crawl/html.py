@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from data_pipeline.crawl.address import Base, canonical
+from data_pipeline.crawl.backgrounds import STYLED, Backgrounds
 from data_pipeline.crawl.candidates import Gatherer
 from data_pipeline.crawl.complexity import MAX_HTML_BYTES, is_hostile, pieces
 from data_pipeline.crawl.consent import meta_signals
@@ -21,7 +22,10 @@ from data_pipeline.crawl.texts import tidy
 MAX_LINKS = 5_000
 """Links of one page that are taken."""
 
-_SELECTOR = "img,figcaption,h1,h2,h3,h4,h5,h6,meta,base,title,link,script[type],amp-img"
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_SELECTOR = ",".join(
+    (*_HEADINGS, "img,figcaption,meta,base,title,link,script[type],amp-img,style", STYLED)
+)
 _HTML_TYPES = ("text/html", "application/xhtml", "application/xml", "text/xml")
 _SAMPLE_CHARACTERS = 240
 _MIN_PROBABILITY = 0.5
@@ -68,6 +72,8 @@ class _Reading:
         self._with_links = with_links
         self._gatherer = Gatherer(page.url, Base(page.url))
         self._metadata = Metadata()
+        self._backgrounds = Backgrounds()
+        self._has_styled = False
         self._links: dict[str, None] = {}
         self._title: str | None = None
         self._declared_language = ""
@@ -77,15 +83,14 @@ class _Reading:
         """Read all pieces of the page and fill in what they say."""
         text = to_utf8(html, content_type)
         selector = f"{_SELECTOR},{'a,area' if self._with_links else 'a[rel]'}"
-        takers = self._takers()
+        takers, otherwise = self._takers(), self._see_styled
         for piece in pieces(text):
             tree = LexborHTMLParser(piece)
             self._take_language(tree)
             self._gatherer.start_piece()
             for node in tree.css(selector):
-                take = takers.get(node.tag or "")
-                if take is not None:
-                    take(node)
+                takers.get(node.tag or "", otherwise)(node)
+            self._take_backgrounds(tree)
             self._finish_piece(tree)
         self._finish()
 
@@ -95,7 +100,7 @@ class _Reading:
         No attribute: a cycle would leave the tree, a megabyte or more, to the garbage collector.
         """
         gatherer = self._gatherer
-        return dict.fromkeys(("h1", "h2", "h3", "h4", "h5", "h6"), gatherer.add_heading) | {
+        return dict.fromkeys(_HEADINGS, gatherer.add_heading) | {
             "a": self._take_link,
             "area": self._take_link,
             "img": gatherer.add_image,
@@ -105,6 +110,7 @@ class _Reading:
             "base": self._take_base,
             "link": self._take_relation,
             "script": self._take_script,
+            "style": self._take_sheet,
             "title": self._take_title,
         }
 
@@ -121,8 +127,30 @@ class _Reading:
         if self._title is None:
             self._title = tidy(node.text_lexbor())
 
+    def _take_sheet(self, node: LexborNode) -> None:
+        self._backgrounds.add_sheet(node.text_lexbor())
+
+    def _see_styled(self, _: LexborNode) -> None:
+        """Note an element that was selected for its style alone."""
+        self._has_styled = True
+
+    def _take_backgrounds(self, tree: LexborHTMLParser) -> None:
+        """Go once more through the elements of a piece of which some show pictures by style."""
+        backgrounds, gatherer = self._backgrounds, self._gatherer
+        if not self._has_styled and not backgrounds.has_rules:
+            return
+        gatherer.start_backgrounds()
+        for node in tree.css(",".join((*_HEADINGS, backgrounds.selector(tree)))):
+            if node.tag in _HEADINGS:
+                gatherer.add_heading(node)
+            for picture in backgrounds.of(node):
+                gatherer.add_background(node, picture)
+        self._has_styled = False
+
     def _take_link(self, node: LexborNode) -> None:
         attributes = node.attributes
+        if "style" in attributes:
+            self._has_styled = True
         address = attributes.get("href")
         if not address:
             return
@@ -141,7 +169,13 @@ class _Reading:
             self._metadata.add_json(node.text_lexbor())
 
     def _take_relation(self, node: LexborNode) -> None:
-        self._take_licence(node.attributes.get("rel") or "", node.attributes.get("href") or "")
+        attributes = node.attributes
+        relation, address = attributes.get("rel") or "", attributes.get("href") or ""
+        self._take_licence(relation, address)
+        if "image_src" in relation.lower() and address:
+            self._metadata.add_image(address)
+        if attributes.get("itemprop"):
+            self._metadata.add_item(node, address)
 
     def _take_licence(self, relation: str, address: str) -> None:
         if "license" in relation.lower() and not self._metadata.licence:

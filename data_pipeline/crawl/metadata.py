@@ -1,4 +1,4 @@
-"""What a page says about itself in its head: robots, licence, and images of OpenGraph and JSON-LD.
+"""What a page says about itself: robots, licence, and images of OpenGraph, JSON-LD and microdata.
 
 Everything here is written by the page's author for machines, and may be about another page.
 """
@@ -46,6 +46,25 @@ class Metadata:
         name = (attributes.get("name") or attributes.get("property") or "").strip().lower()
         if content and name:
             self.add(name, content)
+        if content and attributes.get("itemprop"):
+            self.add_item(node, content)
+
+    def add_item(self, node: LexborNode, address: str | None) -> None:
+        """Take an element with an itemprop, if it is the image of something: `itemprop=image`.
+
+        Or the address inside of an element that is: `itemprop=url`.
+        """
+        names = _item_names(node)
+        if address:
+            parent = node.parent
+            inside = "url" in names or "contenturl" in names
+            if "image" in names or (inside and parent and "image" in _item_names(parent)):
+                self.add_image(address)
+
+    def add_image(self, address: str) -> None:
+        """Take the address of an image, as written."""
+        if len(self.images) < _MAX_METAS:
+            self.images.append(HeadImage(address))
 
     def add(self, name: str, content: str) -> None:
         """Take a meta by its name or property, in lower case, and its content."""
@@ -54,8 +73,7 @@ class Metadata:
             if len(self.robots) < _MAX_METAS:
                 self.robots.append((name, content[:500]))
         elif name in _IMAGE_NAMES:
-            if len(self.images) < _MAX_METAS:
-                self.images.append(HeadImage(content))
+            self.add_image(content)
         elif name in ("og:image:alt", "twitter:image:alt"):
             if self.images:
                 self.images[-1].texts.append(content)
@@ -109,3 +127,8 @@ class Metadata:
             image = image.get("contentUrl") or image.get("url")
         if isinstance(image, str) and len(self.images) < _MAX_METAS:
             self.images.append(HeadImage(image, [*texts, *names]))
+
+
+def _item_names(node: LexborNode) -> list[str]:
+    """Return what an element is of the thing that microdata describe, in lower case."""
+    return (node.attributes.get("itemprop") or "")[:500].lower().split()

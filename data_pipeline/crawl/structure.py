@@ -1,4 +1,4 @@
-"""Where an element stands in its page: in which container, link and figure."""
+"""Where an element stands in its page: in which container, link, figure and cell."""
 
 import functools
 import re
@@ -43,6 +43,7 @@ _STRENGTH = {name: rank for rank, name in enumerate(_WORDS)}
 # What is inside of these stays there, even if it calls itself a header or the content.
 _CLOSED = frozenset(("ad", "nav", "footer", "aside"))
 _INDIFFERENT = INLINE | {"body", "html", "-document", "p", "center", "tr", "tbody"}
+_CELLS = ("td", "th")
 _MAX_ANCESTORS = 256
 
 
@@ -53,6 +54,7 @@ class Place:
     container: str = "other"
     anchor: LexborNode | None = None
     figure: LexborNode | None = None
+    cell: LexborNode | None = None
 
 
 @functools.lru_cache(maxsize=16384)
@@ -93,14 +95,15 @@ def _inside(element: LexborNode, outer: Place) -> Place:
     """Return the place that `element` makes in `outer`."""
     tag = element.tag or ""
     if tag == "a":
-        return Place(outer.container, element, outer.figure)
+        return Place(outer.container, element, outer.figure, outer.cell)
     if tag in _INDIFFERENT:
         return outer
     figure = element if tag == "figure" else outer.figure
     container = _container(outer.container, _own_container(tag, element))
-    if figure is outer.figure and container == outer.container:
+    cell = element if tag in _CELLS else outer.cell
+    if figure is outer.figure and cell is outer.cell and container == outer.container:
         return outer
-    return Place(container, outer.anchor, figure)
+    return Place(container, outer.anchor, figure, cell)
 
 
 def _own_container(tag: str, element: LexborNode) -> str | None:

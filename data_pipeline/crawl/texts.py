@@ -39,6 +39,8 @@ _BREAKS_TO_SPACES = str.maketrans(dict.fromkeys(map(chr, range(128)), " ")) | {
 
 def tidy(text: str | None) -> str:
     """Return `text` with single spaces, at most MAX_TEXT characters of it."""
+    if text and text.isprintable() and len(text) < MAX_TEXT and "  " not in text:
+        return text.strip(" ")  # no other white space is printable
     return " ".join(text[: 4 * MAX_TEXT].split())[:MAX_TEXT].rstrip() if text else ""
 
 
@@ -97,6 +99,10 @@ class Surroundings:
                 break
             top = parent
         return [found for found in (after, before) if found is not None]
+
+    def inside(self, node: LexborNode) -> str:
+        """Return the first text inside a node, as far as it is near the beginning."""
+        return self._block(node, True)
 
     def _along(self, first: LexborNode, after: bool) -> Neighbour | None:
         """Read the inline run that begins with `first`, or the first block that holds text."""

@@ -24,6 +24,7 @@ from data_pipeline.steps import captions
 from data_pipeline.steps.tables import (
     CANDIDATES,
     LOCATIONS,
+    WISHES,
     PartitionedRows,
     Row,
     partition_of,
@@ -54,6 +55,7 @@ def _collect_warc(work: Work) -> Result:
     with (
         partitioned(work.place("candidates.parquet"), CANDIDATES) as rows,
         partitioned(work.place("locations.parquet"), LOCATIONS) as locations,
+        partitioned(work.place("wishes.parquet"), WISHES) as wishes,
     ):
         for record in read_warc(str(work.unit.inputs["uri"])):
             if record.error is not None or record.body is None:
@@ -64,12 +66,24 @@ def _collect_warc(work: Work) -> Result:
                 )
                 signals = signals_of(record, work.recipe)
                 add_page(with_signals(page, signals), work.recipe, rows, counts)
+                _wish(page, work.recipe, wishes)
             elif (location := _location_of(record)) is not None:
                 counts["images"] += 1
                 locations.add(partition_of_image(record.url, work.recipe), location)
             else:
                 counts["other records"] += 1
     return {"counts": dict(counts)}
+
+
+def _wish(page: Page, recipe: CorpusRecipe, wishes: PartitionedRows) -> None:
+    """Ask other partitions for the places of a picture's other addresses, of its host alone."""
+    for candidate in page.candidates:
+        if candidate.alternatives and not reason_of(candidate, recipe.collect):
+            home = partition_of_image(candidate.image, recipe)
+            for other in candidate.alternatives:
+                partition = partition_of_image(other, recipe)
+                if partition != home and host_of(other) == host_of(candidate.image):
+                    wishes.add(partition, {"url": other, "home": home})
 
 
 def _collect_wat(work: Work) -> Result:

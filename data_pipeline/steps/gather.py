@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from data_pipeline.steps.collect import partition_of_image
+from data_pipeline.crawl.address import host_of
+from data_pipeline.steps.locate import places_of
 from data_pipeline.steps.tables import CANDIDATES, Row, read_partition, write_rows
 from data_pipeline.takedowns import Takedowns, forgotten_candidate
 from data_pipeline.units import Result, Work
@@ -23,7 +24,6 @@ URLS = pa.schema(
 )
 URLS_PER_UNIT = 1_000
 _MOST_PLACES = 3
-_WHERE = ("uri", "offset", "length", "status")
 
 
 def run(work: Work) -> Result:
@@ -42,9 +42,10 @@ def run(work: Work) -> Result:
     rows = [found[identity] for identity in sorted(found)]
     write_rows(work.place("candidates.parquet"), rows, CANDIDATES)
     alternatives = _alternatives(rows)
-    locations = _locations(work, partition) if work.recipe.download.source == "warc" else {}
+    archived = work.recipe.download.source == "warc"
+    locations = places_of(work, partition, ("collect", "locate", "lend")) if archived else {}
     urls = [
-        {"url": url, "places": _places(url, alternatives[url], locations, work)}
+        {"url": url, "places": _places(url, alternatives[url], locations)}
         for url in sorted(alternatives, key=_mixed)
     ]
     write_rows(work.place("urls.parquet"), urls, URLS, group=URLS_PER_UNIT)
@@ -60,14 +61,12 @@ def _alternatives(rows: list[Row]) -> dict[str, list[str]]:
     return {url: list(dict.fromkeys(others)) for url, others in found.items()}
 
 
-def _places(url: str, others: list[str], locations: dict[str, Row], work: Work) -> str:
-    """Return the places to try for a picture as JSON, those of other partitions left out.
+def _places(url: str, others: list[str], locations: dict[str, Row]) -> str:
+    """Return the places to try for a picture as JSON, those on other hosts left out.
 
     One partition holds whole hosts of the live web, so no host is asked from elsewhere too.
     """
-    recipe = work.recipe
-    home = partition_of_image(url, recipe)
-    near = [other for other in others if partition_of_image(other, recipe) == home]
+    near = [other for other in others if host_of(other) == host_of(url)]
     places = [
         {"url": other, "uri": "", "offset": 0, "length": 0, "status": 0, **locations.get(other, {})}
         for other in [url, *near][:_MOST_PLACES]
@@ -78,20 +77,3 @@ def _places(url: str, others: list[str], locations: dict[str, Row], work: Work) 
 def _mixed(url: str) -> bytes:
     """Return a key that puts addresses in a fixed order without regard to their hosts."""
     return hashlib.sha256(url.encode()).digest()
-
-
-def _locations(work: Work, partition: int) -> dict[str, Row]:
-    """Return where the images of a partition lie in the WARC files, by address.
-
-    An address that was captured several times counts as the first good capture has it, in the
-    order of the files' names.
-    """
-    found: dict[str, Row] = {}
-    redirected = work.earlier("locate", "locations.parquet")
-    direct = work.earlier("collect", "locations.parquet")
-    for place in (*direct.values(), *redirected.values()):
-        for row in read_partition(place, partition):
-            known = found.get(row["url"])
-            if not row["target"] and (known is None or known["status"] != 200):
-                found[row["url"]] = {name: row[name] for name in _WHERE}
-    return found

@@ -49,6 +49,12 @@ LOCATIONS = pa.schema(
         ("target", pa.string()),  # where a redirect leads, or ""
     ]
 )
+WISHES = pa.schema(
+    [
+        ("url", pa.string()),
+        ("home", pa.int32()),  # partition of the picture that goes by this address too
+    ]
+)
 IMAGES = pa.schema(
     [
         ("url", pa.string()),

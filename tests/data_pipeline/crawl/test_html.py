@@ -74,6 +74,31 @@ def test_other_addresses_of_a_picture_are_kept_in_order() -> None:
     assert names == ["l.jpg", "m.jpg", "d.jpg", "s.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("full/a.jpg", ["t.jpg", "full/a.jpg"]),
+        ("full/a.JPEG?w=9#x", ["t.jpg", "full/a.JPEG?w=9"]),
+        ("t.jpg", ["t.jpg"]),
+        ("a.html", ["t.jpg"]),
+        ("wiki/File:a.jpg", ["t.jpg"]),
+        ("javascript:show('a.jpg')", ["t.jpg"]),
+        ("//other.org/a.png", ["t.jpg", "http://other.org/a.png"]),
+    ],
+)
+def test_the_target_of_a_thumbnail_is_another_address_of_it(target: str, names: list[str]) -> None:
+    candidate = only(f'<a href="{target}" title=T><b><img src=t.jpg></b></a>')
+    found = [candidate.image, *candidate.alternatives]
+    assert [url.removeprefix("http://site.org/dir/") for url in found] == names
+    assert texts(candidate, "anchor") == ["T"]
+
+
+def test_a_target_comes_before_the_smaller_sizes() -> None:
+    candidate = only("<a href=full.jpg><img src=s.jpg srcset='m.jpg 640w, l.jpg 1280w'></a>")
+    names = [url.rpartition("/")[2] for url in (candidate.image, *candidate.alternatives)]
+    assert names == ["l.jpg", "full.jpg", "m.jpg", "s.jpg"]
+
+
 def test_base_href() -> None:
     page = page_of("<img src=a.jpg><a href=b>", '<base href="/x/y/"><base href="/no/">')
     assert page.candidates[0].image == "http://site.org/x/y/a.jpg"
@@ -142,6 +167,36 @@ def test_texts_of_an_image() -> None:
         ("<ul><li><img src=a></li><li>another item</li></ul>", "surrounding", set()),
         ("<script>var x</script><img src=a><style>p{}</style><p>text</p>", "surrounding", {"text"}),
         ("<a href=x>Link text <img src=a></a>", "anchor", {"Link text"}),
+        (
+            "<table><tr><td><img src=b></td><td><img src=a></td></tr>"
+            "<tr><td>Under b</td><td>Under <i>a</i></td></tr></table>",
+            "figcaption",
+            {"Under a"},
+        ),
+        (
+            "<table><tr><td><img src=b></td><td><img src=a></td></tr>"
+            "<tr><td>Under b</td><td>Under a</td></tr></table>",
+            "surrounding",
+            set(),
+        ),
+        (
+            "<table><tr><td colspan=2><img src=b></td><td><p><a href=x><img src=a></a></p></td>"
+            "</tr> <!-- --> <tr><td></td><td>Under b</td><td>Under a</td></tr></table>",
+            "figcaption",
+            {"Under a"},
+        ),
+        (
+            "<table><tr><td><img src=b></td><td><img src=a></td></tr>"
+            "<tr><td>Under b</td><td>Under <img src=c></td></tr><tr><td><img src=a></table>",
+            "figcaption",
+            set(),
+        ),
+        (
+            "<table><tr><td><img src=b></td><td><img src=a></td></tr>"
+            "<tr><td colspan=3>Under both</td></tr></table>",
+            "figcaption",
+            set(),
+        ),
     ],
 )
 def test_texts_around_an_image(markup: str, source: str, expected: set[str]) -> None:

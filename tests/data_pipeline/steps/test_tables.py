@@ -9,6 +9,7 @@ from data_pipeline.steps.collect import partition_of_image
 from data_pipeline.steps.tables import (
     CANDIDATES,
     LOCATIONS,
+    WISHES,
     Row,
     partition_of,
     partitioned,
@@ -43,10 +44,10 @@ def _work(out: Path, phase: str, name: str, **inputs: object) -> Work:
     return Work(str(out), RECIPE, Unit(phase, name, inputs), "attempt")
 
 
-def _finish(work: Work) -> None:
-    unit = work.unit
-    entry = Entry(unit.phase, unit.name, {}, work.attempt, {}, "")
-    finish_phase(work.out, unit.phase, {unit.name: entry})
+def _finish(*works: Work) -> None:
+    units = [work.unit for work in works]
+    entries = {unit.name: Entry(unit.phase, unit.name, {}, "attempt", {}, "") for unit in units}
+    finish_phase(works[0].out, units[0].phase, entries)
 
 
 def test_each_partition_gets_its_rows(tmp_path: Path) -> None:
@@ -82,10 +83,20 @@ def _collected(out: Path, candidates: list[Row], locations: list[Row]) -> None:
     with partitioned(work.place("locations.parquet"), LOCATIONS) as rows:
         for row in locations:
             rows.add(partition_of_image(row["url"], RECIPE), row)
+    with partitioned(work.place("wishes.parquet"), WISHES) as wishes:
+        for row in candidates:
+            for other in json.loads(row["alternatives"]):
+                home = partition_of_image(row["url"], RECIPE)
+                wishes.add(partition_of_image(other, RECIPE), {"url": other, "home": home})
     _finish(work)
     located = _work(out, "locate", "all")
     locate.run(located)
     _finish(located)
+    partitions = range(RECIPE.collect.partitions)
+    lent = [_work(out, "lend", str(partition), partition=partition) for partition in partitions]
+    for work in lent:
+        locate.lend(work)
+    _finish(*lent)
 
 
 def _gathered(out: Path) -> tuple[list[Row], dict[str, list[Row]]]:
@@ -118,6 +129,24 @@ def test_redirects_lead_to_images_in_other_partitions(tmp_path: Path) -> None:
     assert found[f"{site}/x.jpg"] == (0, 0)
     assert found[f"{site}/gone.jpg"] == (7, 404)
     assert found[f"{site}/never.jpg"] == (0, 0)
+
+
+def test_other_addresses_of_a_picture_are_found_in_other_partitions(tmp_path: Path) -> None:
+    site = "http://s.test"
+    folders = [f"{site}/{n}" for n in range(20)]
+    thumb = f"{site}/thumbs/a.jpg"
+    full = [f"{folder}/a.jpg" for folder in folders]
+    homes = {partition_of_image(url, RECIPE) for url in (thumb, *full)}
+    assert len(homes) == RECIPE.collect.partitions > 1
+    for number, url in enumerate(full):
+        out = tmp_path / str(number)
+        other = {"alternatives": json.dumps(["http://t.test/a.jpg", url])}
+        _collected(out, [{**_candidate(thumb), **other}], [_location(url, offset=77)])
+        _, places = _gathered(out)
+        assert [(place["url"], place["offset"]) for place in places[thumb]] == [
+            (thumb, 0),
+            (url, 77),
+        ]
 
 
 def test_a_candidate_that_was_captured_twice_is_one(tmp_path: Path) -> None:
