@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.ray_watch import watched
 from data_pipeline.recipe import Compute
 from trawl.errors import RequestError, WorkError
 
@@ -47,10 +48,12 @@ def cluster(compute: Compute) -> Iterator[int]:
     try:
         if compute.ray_address is not None:
             _join(ray, compute.ray_address)
+            yield _cpus(ray)
         else:
             folder = _fresh_folder()
             _start(ray, compute, folder)
-        yield _cpus(ray)
+            with watched(folder):
+                yield _cpus(ray)
     finally:
         ray.shutdown()
         if folder is not None:

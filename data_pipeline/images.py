@@ -17,6 +17,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 Pixels = npt.NDArray[np.uint8]
 
 _PILLOW_FORMATS = {"jpeg": "JPEG", "png": "PNG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP"}
+_QUALITY = 85
 _EXIF_ORIENTATION = 0x0112
 _EXIF_SEARCH_BYTES = 64 << 10
 # The cap on pixels is ours and comes earlier; Pillow's own would only print a warning.
@@ -130,6 +131,40 @@ def _reason_of(error: Exception) -> str:
     text = str(error).lower()
     signs = ("truncated", "premature", "not enough", "broken data", "incomplete")
     return "truncated" if any(sign in text for sign in signs) else "undecodable"
+
+
+def shrunk(data: bytes, side: int, max_pixels: int) -> bytes:
+    """Return a JPEG of an image, quality 85, whose longer side is `side`; it has to be larger.
+
+    ImageError as `decode` raises it. Of a JPEG no more is computed than the size needs: its
+    transform is scaled down to the next size above, and that is interpolated.
+    """
+    header = read_header(data)
+    if header.width * header.height > max_pixels:
+        raise ImageError("too-many-pixels", f"{header.width}x{header.height}")
+    scale = side / max(header.width, header.height)
+    pixels = None
+    if header.kind == "jpeg" and not _may_be_rotated(data):
+        pixels = _decode_jpeg_above(data, round(header.height * scale), round(header.width * scale))
+    if pixels is None:
+        pixels = decode(data, max_pixels)
+    height, width = pixels.shape[:2]
+    scale = side / max(height, width)
+    if scale < 1:
+        size = (max(1, round(width * scale)), max(1, round(height * scale)))
+        way = cv2.INTER_LINEAR if scale >= 0.5 else cv2.INTER_AREA
+        pixels = np.ascontiguousarray(cv2.resize(pixels, size, interpolation=way), dtype=np.uint8)
+    return simplejpeg.encode_jpeg(pixels, quality=_QUALITY, colorsubsampling="420")  # type: ignore[no-any-return]
+
+
+def _decode_jpeg_above(data: bytes, height: int, width: int) -> Pixels | None:
+    """Return the smallest form [>=height, >=width, 3] that decodes cheaply; None if none does."""
+    try:
+        return simplejpeg.decode_jpeg(  # type: ignore[no-any-return]
+            data, colorspace="RGB", min_height=height, min_width=width
+        )
+    except ValueError:
+        return None
 
 
 def thumbnail(pixels: Pixels, side: int) -> bytes:

@@ -29,6 +29,7 @@ LATER = (
     "text_filter.undivided_words",
     "image_filter.natural.model",
     *(f"image_filter.{kind}.{key}" for kind in ("unsafe", "watermark") for key in _CLASSIFIER),
+    *("download.max_side", "download.http2"),
     "score.batch",
     "aggregate.decontaminate",
     *(f"text_filter.max_{key}" for key in ("placeholder", "list_parts", "capitals", "dates")),

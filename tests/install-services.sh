@@ -4,7 +4,8 @@
 # `radosgw` those of Ceph's gateway alone.
 set -euo pipefail
 packages=()
-need() { command -v "$1" >/dev/null || packages+=("$2"); }
+# Daemons lie in /usr/sbin, which not every path has.
+need() { PATH="$PATH:/usr/sbin" command -v "$1" >/dev/null || packages+=("$2"); }
 if [ "${1:-}" = radosgw ]; then
   need ceph ceph-common
   need ceph-mon ceph-mon
@@ -14,6 +15,7 @@ else
   need chromium chromium
   need chromedriver chromium-driver
   need g++ g++
+  need nginx nginx-light
   need sbatch slurm-wlm
   need munged munge
 fi

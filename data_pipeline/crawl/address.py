@@ -205,6 +205,13 @@ def host_of(url: str) -> str:
     return authority.partition(":")[0]
 
 
+def port_of(url: str) -> int:
+    """Return the port of a canonical URL, that of its scheme if it names none."""
+    scheme, authority, _, _ = _parts(url)
+    port = authority.rpartition("]")[2].rpartition(":")[2] if ":" in authority else ""
+    return int(port if port.isdecimal() else _PORTS[scheme])
+
+
 def origin_of(url: str) -> str:
     """Return scheme, host and port of a canonical URL, as "https://example.org:8443"."""
     scheme, authority, _, _ = _parts(url)

@@ -13,6 +13,14 @@ _PASSING_STATUS = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 5
 _LASTING_LOOKUPS = (socket.EAI_NONAME, socket.EAI_FAIL, getattr(socket, "EAI_NODATA", -5))
 
 
+class TransferError(OSError):
+    """A transfer of libcurl that failed; `lasting`: it would fail in the same way at once again."""
+
+    def __init__(self, detail: str, lasting: bool) -> None:
+        super().__init__(detail)
+        self.lasting = lasting
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why an attempt came to nothing.
@@ -51,6 +59,8 @@ def failure_of(error: BaseException, answered: bool) -> Failure:
         return Failure("connection", detail, True)
     if isinstance(error, aiohttp.ClientResponseError):
         return Failure("connection", f"no HTTP: {detail}", True)
+    if isinstance(error, TransferError) and error.lasting:
+        return Failure("connection", detail, True)
     if answered and isinstance(error, aiohttp.ClientError | OSError):
         return Failure("truncated", detail, True, True)
     if isinstance(error, aiohttp.ClientError | OSError):

@@ -14,11 +14,11 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 
 import aiohttp
-from aiohttp import ClientResponse
 from yarl import URL
 
 from data_pipeline.crawl.address import host_of
 from data_pipeline.crawl.body import BodyError, read_body
+from data_pipeline.crawl.curl import Answer, CurlClient
 from data_pipeline.crawl.errors import failure_of, failure_of_status
 from data_pipeline.crawl.guard import Guard, RefusedError
 from data_pipeline.crawl.journey import Journey, Limits
@@ -47,12 +47,15 @@ class Fetcher:
         self._guard = Guard(settings)
         self._lookup = lookup
         self._session: aiohttp.ClientSession | None = None
+        self._curl: CurlClient | None = None
 
     async def __aenter__(self) -> "Fetcher":
         settings = self._settings
         self._politeness = Politeness(settings)
         self._robots = Robots(self._fetch_robots, settings.agent_token)
         self._resolver = GuardedResolver(self._guard, settings.dns_seconds, self._lookup)
+        if settings.http2:
+            self._curl = CurlClient(settings, self._guard, self._resolver)
         connector = aiohttp.TCPConnector(
             ssl=_tls_context(settings.verify_tls),
             resolver=self._resolver,
@@ -83,6 +86,8 @@ class Fetcher:
     ) -> None:
         if self._session is not None:
             await self._session.close()
+        if self._curl is not None:
+            await self._curl.close()
         await self._resolver.close()
 
     async def fetch(self, url: str) -> Fetched:
@@ -195,7 +200,7 @@ class Fetcher:
         host = host_of(url)
         async with self._politeness.turn(host):
             with journey.clock(self._settings.timeout_seconds) as deadline:
-                async with asyncio.timeout_at(deadline), self._request(url) as response:
+                async with asyncio.timeout_at(deadline), self._request(url, limits) as response:
                     journey.arrive(url, response, self._settings.agent_token)
                     if response.status not in _BUSY:
                         self._politeness.praise(host)
@@ -204,23 +209,37 @@ class Fetcher:
                     if not 200 <= response.status < 300:
                         journey.fail(failure_of_status(response.status))
                         return None
-                    journey.body = await self._read(response, limits)
+                    journey.body = await response.read(limits)
         return None
 
     @contextlib.asynccontextmanager
-    async def _request(self, url: str) -> AsyncIterator[ClientResponse]:
+    async def _request(self, url: str, limits: Limits) -> AsyncIterator["Answer | _Streamed"]:
         assert self._session is not None, "use the fetcher as `async with Fetcher(...)`"
+        if self._curl is not None and url.startswith("https:"):
+            yield await self._curl.get(url, limits)
+            return
         request = self._session.get(URL(url, encoded=True), allow_redirects=False)
         async with request as response:
             try:
-                yield response
+                yield _Streamed(response)
             except BaseException:
                 response.close()  # not drained: the rest may be endless
                 raise
             if response.status >= 300:
                 response.close()
 
-    async def _read(self, response: ClientResponse, limits: Limits) -> bytes:
+
+class _Streamed:
+    """An answer of aiohttp, whose body has yet to come."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers = response.headers
+
+    async def read(self, limits: Limits) -> bytes:
+        """Return the body; BodyError once it passes a limit."""
+        response = self._response
         if (response.content_length or 0) > limits.max_bytes and not limits.cut:
             raise BodyError("too-large", f"Content-Length {response.content_length}")
         encoding = ", ".join(response.headers.getall("Content-Encoding", []))

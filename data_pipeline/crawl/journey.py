@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
-from aiohttp import ClientResponse
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from data_pipeline.crawl.consent import header_signals, merged
 from data_pipeline.crawl.errors import Failure
@@ -23,6 +24,16 @@ class Limits:
     max_bytes: int
     max_redirects: int
     cut: bool = False
+
+
+class Response(Protocol):
+    """An answer of either client: its head is there, its body is still to be read."""
+
+    status: int
+
+    @property
+    def headers(self) -> "CIMultiDict[str] | CIMultiDictProxy[str]":
+        """The headers, several of one name among them."""
 
 
 class Journey:
@@ -53,7 +64,7 @@ class Journey:
         finally:
             self._spent += loop.time() - start
 
-    def arrive(self, url: str, response: ClientResponse, agent: str) -> None:
+    def arrive(self, url: str, response: Response, agent: str) -> None:
         """Note the answer of one hop."""
         self.visited.append(url)
         self.answered = True

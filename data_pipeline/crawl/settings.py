@@ -26,6 +26,12 @@ class DownloadSettings(Recipe):
     max_bytes: int = Field(default=20_000_000, gt=0)
     """Largest body, as sent and after decompression; a longer one is dropped when it passes it."""
 
+    max_side: int | None = Field(default=None, ge=16)
+    """Longest side in pixels of an image that is kept as it came; None: all are.
+
+    A larger one is kept as a JPEG of that size, quality 85, and goes by the hash of that.
+    """
+
     user_agent: str = Field(default="Trawl/0.1", pattern=r"^[!-~][ -~]*$")
     """What we call ourselves; robots.txt is read for the part before the first slash."""
 
@@ -43,6 +49,9 @@ class DownloadSettings(Recipe):
 
     schemes: list[Literal["http", "https"]] = ["http", "https"]
     """Schemes that are fetched and followed."""
+
+    http2: bool = True
+    """Offer HTTP/2 to hosts that are reached over TLS; they choose. Plain HTTP is always 1.1."""
 
     max_redirects: int = Field(default=5, ge=0)
     """Redirects followed; each target passes the same checks as the first address."""

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from data_pipeline.images import ImageError, read_header
+from data_pipeline.images import Header, ImageError, read_header, shrunk
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.steps.collect import OPT_OUT
 from data_pipeline.steps.tables import Row
@@ -38,6 +38,8 @@ class ImageStore:
         self._taken = taken
         self._respect_opt_out = recipe.collect.respect_opt_out
         self._min_side = recipe.image_filter.min_side
+        self._max_side = recipe.download.max_side
+        self._max_pixels = recipe.image_filter.max_pixels
         self._offset = 0
         self._known: dict[str, Row] = {}
         self._rows: dict[str, Row] = {}
@@ -89,15 +91,26 @@ class ImageStore:
         if self._respect_opt_out and any(signal in OPT_OUT for signal in arrival.robots):
             return {**row, "reason": "opt-out"}
         try:
-            header = read_header(arrival.body)
+            header, body, digest = self._taken_in(arrival.body)
         except ImageError as error:
             return {**row, "reason": error.reason}
-        digest = hashlib.sha256(arrival.body).hexdigest()
-        if self._taken.take_image(digest):
-            return {**row, "reason": FORGOTTEN}
         row.update(kind=header.kind, width=header.width, height=header.height)
-        row.update(self._place(arrival.body, digest))
+        row.update(self._place(body, digest))
         return row
+
+    def _taken_in(self, body: bytes) -> tuple[Header, bytes, str]:
+        """Return header, bytes and hash of an image as it is kept; ImageError if it is not."""
+        header = read_header(body)
+        digest = hashlib.sha256(body).hexdigest()
+        taken = self._taken.take_image(digest)
+        if self._max_side and max(header.width, header.height) > self._max_side and not taken:
+            body = shrunk(body, self._max_side, self._max_pixels)
+            header = read_header(body)
+            digest = hashlib.sha256(body).hexdigest()
+            taken = self._taken.take_image(digest)
+        if taken:
+            raise ImageError(FORGOTTEN)
+        return header, body, digest
 
     def _place(self, body: bytes, digest: str) -> Row:
         """Write bytes unless they lie there already; return hash, offset and size."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.images import ImageError, decode, read_header, sniff, thumbnail
+from data_pipeline.images import Header, ImageError, decode, read_header, shrunk, sniff, thumbnail
 from trawl import chance
 
 MANY = 10**8
@@ -116,3 +116,38 @@ def test_thumbnails_keep_the_shape() -> None:
     small = decode(thumbnail(_noise(400, 600), 192), MANY)
     assert small.shape == (128, 192, 3)
     assert decode(thumbnail(_noise(), 192), MANY).shape == (40, 60, 3)
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("size", [(400, 300), (100, 800), (2500, 1300)])
+def test_larger_images_are_kept_smaller(form: str, size: tuple[int, int]) -> None:
+    grey = Image.fromarray(_noise(6, 8)).convert("L").convert("RGB")
+    clouds = grey.resize(size, Image.Resampling.BICUBIC)
+    sink = io.BytesIO()
+    clouds.save(sink, form)
+    data = shrunk(sink.getvalue(), 200, MANY)
+    width, height = (max(1, round(side * 200 / max(size))) for side in size)
+    assert read_header(data) == Header("jpeg", width, height)
+    came = Image.fromarray(decode(sink.getvalue(), MANY))
+    reference = np.asarray(came.resize((width, height), Image.Resampling.BOX), float)
+    assert np.abs(decode(data, MANY) - reference).mean() < 12
+    assert shrunk(sink.getvalue(), 200, MANY) == data
+
+
+def test_a_smaller_form_is_turned_as_exif_says() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sink = io.BytesIO()
+    Image.fromarray(_noise()).save(sink, "JPEG", exif=exif)
+    assert read_header(shrunk(sink.getvalue(), 30, MANY)) == Header("jpeg", 20, 30)
+
+
+def test_what_cannot_be_made_smaller_has_a_reason() -> None:
+    for data, reason in (
+        (_png_claiming(60_000, 60_000), "too-many-pixels"),
+        (_saved("JPEG")[:-300], "truncated"),
+        (b"no image", "not-an-image"),
+    ):
+        with pytest.raises(ImageError) as error:
+            shrunk(data, 30, MANY)
+        assert error.value.reason == reason

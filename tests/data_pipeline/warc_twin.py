@@ -40,7 +40,7 @@ def served(scratch: Path, *warcs: Path) -> Iterator[Twin]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(records, scheme))
     if scheme == "https":
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(_certificate(scratch))
+        context.load_cert_chain(write_certificate(scratch))
         server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -82,7 +82,7 @@ def _handler(records: dict[str, WarcRecord], scheme: str) -> type[BaseHTTPReques
     return Handler
 
 
-def _certificate(scratch: Path) -> Path:
+def write_certificate(scratch: Path) -> Path:
     """Write a certificate of our own and its key into one file."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "warc.test")])
