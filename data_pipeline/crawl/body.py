@@ -2,7 +2,6 @@
 
 import re
 import zlib
-from collections.abc import AsyncIterable
 
 _GZIP = 16 + zlib.MAX_WBITS
 _PIECE = 64 << 10
@@ -92,25 +91,6 @@ class Inflater:
         if unfinished and not self.full:
             raise BodyError("truncated", "the compressed body stops before its end")
         return b"".join(self._pieces)
-
-
-async def read_body(
-    pieces: AsyncIterable[bytes], encoding: str, limit: int, cut: bool = False
-) -> bytes:
-    """Return the body that arrives in `pieces`; once it passes `limit` either way, BodyError.
-
-    With `cut` the first `limit` bytes of a body that is too long are returned instead.
-    """
-    inflater = Inflater(encoding, limit, cut)
-    received = 0
-    async for piece in pieces:
-        received += len(piece)
-        if received > limit and not cut:
-            raise BodyError("too-large", f"body of more than {limit} bytes")
-        inflater.feed(piece)
-        if inflater.full:
-            break
-    return inflater.finish()
 
 
 def unpacked(data: bytes, encoding: str, limit: int) -> bytes:

@@ -1,9 +1,9 @@
-"""Fetches over TLS by libcurl, which speaks HTTP/2 where a host offers it, within the same guards.
+"""Requests by libcurl, which speaks HTTP/2 where a host offers it, within the guards.
 
-aiohttp has no HTTP/2. libcurl settles the version in the TLS handshake (ALPN), puts the requests to
-one host on one connection, and resumes sessions. It never asks DNS: it is told the addresses that
-the guard has checked, and each socket is made by the guard for the very address that it goes to.
-Proxies, cookies, passwords of the environment and redirects are off.
+libcurl settles the version in the TLS handshake (ALPN), puts the requests to one host on one
+connection then, and resumes sessions. It never asks DNS: it is told the addresses that the guard
+has checked, and each socket is made by the guard for the very address that it goes to. Proxies,
+cookies, passwords of the environment and redirects are off.
 """
 
 import asyncio
@@ -13,17 +13,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pycurl
-from multidict import CIMultiDict
 
 from data_pipeline.crawl.address import host_of, port_of
 from data_pipeline.crawl.body import BodyError, Inflater
 from data_pipeline.crawl.errors import TransferError
 from data_pipeline.crawl.guard import Guard, RefusedError
-from data_pipeline.crawl.journey import Limits
+from data_pipeline.crawl.journey import Answer, Limits
 from data_pipeline.crawl.resolve import GuardedResolver
 from data_pipeline.crawl.settings import DownloadSettings
 from data_pipeline.crawl.sockets import GuardedSockets
 
+_BUFFER_BYTES = 128 << 10
 # The handshake or the certificate is at fault, or no HTTP came: no use to ask at once again.
 _LASTING = frozenset(
     (
@@ -39,86 +39,75 @@ _LASTING = frozenset(
 
 
 @dataclass(slots=True)
-class Answer:
-    """An answer whose transfer is over: its body, or why there is none."""
-
-    status: int
-    headers: "CIMultiDict[str]"
-    body: bytes
-    error: Exception | None = None
-
-    async def read(self, limits: Limits) -> bytes:
-        """Return the body, which was read within `limits` already."""
-        if self.error is not None:
-            raise self.error
-        return self.body
-
-
-@dataclass(slots=True)
 class _Transfer:
     """One request under way: takes what comes, and stops it where a limit is passed."""
 
     limits: Limits
     sockets: GuardedSockets
     status: int = 0
-    headers: "CIMultiDict[str]" = field(default_factory=CIMultiDict)
+    headers: dict[str, list[str]] = field(default_factory=dict)
     has_head: bool = False
     inflater: Inflater | None = None
     received: int = 0
     error: Exception | None = None
     stopped: bool = False
 
-    def take_header(self, line: bytes) -> None:
-        """Take one header line; a status line begins anew, and trailers are left out."""
+    def take_header(self, line: bytes) -> int | None:
+        """Take one header line; a status line begins anew, and trailers are left out.
+
+        Any number stops the transfer: where the headers say already that the body is not wanted.
+        """
         if self.inflater is not None:
-            return
+            return None
         text = line.decode("latin-1").rstrip("\r\n")
         if text.startswith("HTTP/"):
-            self.headers = CIMultiDict()
+            self.headers = {}
             self.status = int(text.split(" ", 2)[1])
-            return
+            return None
         name, colon, value = text.partition(":")
         if colon:
-            self.headers.add(name.strip(), value.strip())
+            self.headers.setdefault(name.strip().lower(), []).append(value.strip())
         elif not text and self.status >= 200:
             self.has_head = True
+            return self._begin()
+        return None
 
-    def take_body(self, data: bytes) -> int:
-        """Take some of the body; any number but that of its bytes stops the transfer."""
+    def _begin(self) -> int | None:
+        """Make ready for a body; a number if none is wanted."""
+        if not 200 <= self.status < 300:
+            self.stopped = True
+            return -1
+        declared = self.headers.get("content-length", [""])[0]
+        limit = self.limits.max_bytes
         try:
-            if self._is_enough(data):
-                self.stopped = True
-                return -1
+            if declared.isdecimal() and int(declared[:18]) > limit and not self.limits.cut:
+                raise BodyError("too-large", f"Content-Length {declared[:18]}")
+            encoding = ", ".join(self.headers.get("content-encoding", []))
+            self.inflater = Inflater(encoding, limit, self.limits.cut)
         except BodyError as error:
             self.error = error
             return -1
-        return len(data)
+        return None
 
-    def _is_enough(self, data: bytes) -> bool:
-        """Say whether no more is wanted; BodyError once the body passes its limit."""
-        if not 200 <= self.status < 300:
-            return True
-        if self.inflater is None:
-            self.inflater = self._begun()
+    def take_body(self, data: bytes) -> int | None:
+        """Take some of the body; any number stops the transfer."""
+        assert self.inflater is not None
         self.received += len(data)
-        if self.received > self.limits.max_bytes and not self.limits.cut:
-            raise BodyError("too-large", f"body of more than {self.limits.max_bytes} bytes")
-        self.inflater.feed(data)
-        return self.inflater.full
-
-    def _begun(self) -> Inflater:
-        declared = self.headers.get("Content-Length", "")
-        limit = self.limits.max_bytes
-        if declared.isdecimal() and int(declared[:18]) > limit and not self.limits.cut:
-            raise BodyError("too-large", f"Content-Length {declared[:18]}")
-        encoding = ", ".join(self.headers.getall("Content-Encoding", []))
-        return Inflater(encoding, limit, self.limits.cut)
+        try:
+            if self.received > self.limits.max_bytes and not self.limits.cut:
+                raise BodyError("too-large", f"body of more than {self.limits.max_bytes} bytes")
+            self.inflater.feed(data)
+        except BodyError as error:
+            self.error = error
+            return -1
+        self.stopped = self.inflater.full
+        return -1 if self.stopped else None
 
     def open_socket(self, purpose: int, address: Any) -> Any:
         """Make the socket for an address, or none if the guard refuses it."""
         found = tuple(address)
         try:
-            return self.sockets((found[0], found[1], found[2], "", found[3]))
+            return self.sockets(found[0], found[1], found[2], str(found[3][0]))
         except RefusedError as error:
             self.error = error
             return pycurl.SOCKET_BAD
@@ -133,9 +122,9 @@ class _Transfer:
         if not self.has_head:
             raise TransferError("no answer came", False)
         body = b""
-        if error is None and 200 <= self.status < 300:
+        if error is None and self.inflater is not None:
             try:
-                body = (self.inflater or self._begun()).finish()
+                body = self.inflater.finish()
             except BodyError as damage:
                 error = damage
         return Answer(self.status, self.headers, body, error)
@@ -181,12 +170,16 @@ class CurlClient:
     def _prepare(self, curl: Any, url: str, transfer: _Transfer) -> None:
         settings = self._settings
         curl.setopt(pycurl.URL, url)
-        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTPS)
-        curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
-        curl.setopt(pycurl.PIPEWAIT, 1)
+        curl.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
+        if settings.http2:
+            curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_2TLS)
+            curl.setopt(pycurl.PIPEWAIT, int(url.startswith("https:")))
+        else:
+            curl.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
         curl.setopt(pycurl.FOLLOWLOCATION, 0)
         curl.setopt(pycurl.PROXY, "")
         curl.setopt(pycurl.NOSIGNAL, 1)
+        curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
         curl.setopt(pycurl.PATH_AS_IS, 1)
         curl.setopt(pycurl.USERAGENT, settings.agent_header)
         curl.setopt(pycurl.HTTPHEADER, ["Accept: */*", "Accept-Encoding: gzip, deflate"])
@@ -209,12 +202,11 @@ class CurlClient:
         if _is_literal(host):
             return
         found = await self._resolver.resolve(host, port)
-        if found[0]["port"] != port:
-            address = _bracketed(found[0]["host"])
-            curl.setopt(pycurl.CONNECT_TO, [f"{host}:{port}:{address}:{found[0]['port']}"])
+        addresses = [_bracketed(address) for address in found.addresses]
+        if found.port != port:
+            curl.setopt(pycurl.CONNECT_TO, [f"{host}:{port}:{addresses[0]}:{found.port}"])
         else:
-            addresses = ",".join(_bracketed(one["host"]) for one in found)
-            curl.setopt(pycurl.RESOLVE, [f"{host}:{port}:{addresses}"])
+            curl.setopt(pycurl.RESOLVE, [f"{host}:{port}:{','.join(addresses)}"])
 
 
 def _bracketed(address: str) -> str:

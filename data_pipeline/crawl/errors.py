@@ -4,8 +4,6 @@ import asyncio
 import socket
 from dataclasses import dataclass
 
-import aiohttp
-
 from data_pipeline.crawl.body import BodyError
 from data_pipeline.crawl.guard import RefusedError
 
@@ -53,18 +51,10 @@ def failure_of(error: BaseException, answered: bool) -> Failure:
     detail = f"{type(error).__name__}: {error}"[:200]
     if isinstance(error, asyncio.TimeoutError):
         return Failure("timeout", "the deadline passed", True)
-    if isinstance(error, aiohttp.InvalidURL):
-        return Failure("bad-url", detail)
-    if isinstance(error, aiohttp.ClientSSLError):
-        return Failure("connection", detail, True)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return Failure("connection", f"no HTTP: {detail}", True)
     if isinstance(error, TransferError) and error.lasting:
         return Failure("connection", detail, True)
-    if answered and isinstance(error, aiohttp.ClientError | OSError):
-        return Failure("truncated", detail, True, True)
-    if isinstance(error, aiohttp.ClientError | OSError):
-        return Failure("connection", detail, True, True)
+    if isinstance(error, OSError):
+        return Failure("truncated" if answered else "connection", detail, True, True)
     return Failure("connection", f"unexpected {detail}", True)
 
 
@@ -74,6 +64,5 @@ def _causes(error: BaseException) -> list[BaseException]:
     following: BaseException | None = error
     while following is not None and following not in chain and len(chain) < 10:
         chain.append(following)
-        inner = getattr(following, "os_error", None)
-        following = inner if isinstance(inner, BaseException) else following.__cause__
+        following = following.__cause__
     return chain

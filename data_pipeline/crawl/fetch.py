@@ -1,24 +1,17 @@
 """The fetcher: one address in, one Fetched out, whatever the other side does.
 
-One TLS context, one set of kept connections and one DNS cache serve all fetches of a worker. The
-outcome of a fetch depends on what the hosts answer, never on the order of the other fetches.
+One set of kept connections and one DNS cache serve all fetches of a worker. The outcome of a fetch
+depends on what the hosts answer, never on the order of the other fetches.
 """
 
 import asyncio
-import contextlib
-import functools
-import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 
-import aiohttp
-from yarl import URL
-
 from data_pipeline.crawl.address import host_of
-from data_pipeline.crawl.body import BodyError, read_body
-from data_pipeline.crawl.curl import Answer, CurlClient
+from data_pipeline.crawl.curl import CurlClient
 from data_pipeline.crawl.errors import failure_of, failure_of_status
 from data_pipeline.crawl.guard import Guard, RefusedError
 from data_pipeline.crawl.journey import Journey, Limits
@@ -27,11 +20,9 @@ from data_pipeline.crawl.politeness import Politeness, retry_after_seconds
 from data_pipeline.crawl.resolve import GuardedResolver, Lookup, system_lookup
 from data_pipeline.crawl.robots import ROBOTS_BYTES, ROBOTS_REDIRECTS, Robots
 from data_pipeline.crawl.settings import DownloadSettings
-from data_pipeline.crawl.sockets import GuardedSockets
 from trawl import chance
 
 _REDIRECTS = (301, 302, 303, 307, 308)
-_KEEP_ALIVE_SECONDS = 30.0
 _QUEUED_RESULTS = 64
 _BUSY = (429, 503)
 
@@ -46,7 +37,6 @@ class Fetcher:
         self._settings = settings
         self._guard = Guard(settings)
         self._lookup = lookup
-        self._session: aiohttp.ClientSession | None = None
         self._curl: CurlClient | None = None
 
     async def __aenter__(self) -> "Fetcher":
@@ -54,28 +44,7 @@ class Fetcher:
         self._politeness = Politeness(settings)
         self._robots = Robots(self._fetch_robots, settings.agent_token)
         self._resolver = GuardedResolver(self._guard, settings.dns_seconds, self._lookup)
-        if settings.http2:
-            self._curl = CurlClient(settings, self._guard, self._resolver)
-        connector = aiohttp.TCPConnector(
-            ssl=_tls_context(settings.verify_tls),
-            resolver=self._resolver,
-            use_dns_cache=False,
-            limit=0,
-            keepalive_timeout=_KEEP_ALIVE_SECONDS,
-            socket_factory=GuardedSockets(self._guard),
-        )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=settings.timeout_seconds),
-            auto_decompress=False,
-            trust_env=False,
-            headers={
-                "User-Agent": settings.agent_header,
-                "Accept": "*/*",
-                "Accept-Encoding": "gzip, deflate",
-            },
-        )
+        self._curl = CurlClient(settings, self._guard, self._resolver)
         return self
 
     async def __aexit__(
@@ -84,11 +53,14 @@ class Fetcher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._session is not None:
-            await self._session.close()
         if self._curl is not None:
             await self._curl.close()
-        await self._resolver.close()
+        self._resolver.close()
+
+    @property
+    def _client(self) -> CurlClient:
+        assert self._curl is not None, "use the fetcher as `async with Fetcher(...)`"
+        return self._curl
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch one address with robots.txt, redirects and retries; never raises for bad input."""
@@ -200,66 +172,20 @@ class Fetcher:
         host = host_of(url)
         async with self._politeness.turn(host):
             with journey.clock(self._settings.timeout_seconds) as deadline:
-                async with asyncio.timeout_at(deadline), self._request(url, limits) as response:
-                    journey.arrive(url, response, self._settings.agent_token)
-                    if response.status not in _BUSY:
+                async with asyncio.timeout_at(deadline):
+                    answer = await self._client.get(url, limits)
+                    journey.arrive(url, answer, self._settings.agent_token)
+                    if answer.status not in _BUSY:
                         self._politeness.praise(host)
-                    if response.status in _REDIRECTS and "Location" in response.headers:
-                        return response.headers["Location"]
-                    if not 200 <= response.status < 300:
-                        journey.fail(failure_of_status(response.status))
+                    if answer.status in _REDIRECTS and "location" in answer.headers:
+                        return answer.headers["location"][0]
+                    if not 200 <= answer.status < 300:
+                        journey.fail(failure_of_status(answer.status))
                         return None
-                    journey.body = await response.read(limits)
+                    journey.body = answer.read()
         return None
-
-    @contextlib.asynccontextmanager
-    async def _request(self, url: str, limits: Limits) -> AsyncIterator["Answer | _Streamed"]:
-        assert self._session is not None, "use the fetcher as `async with Fetcher(...)`"
-        if self._curl is not None and url.startswith("https:"):
-            yield await self._curl.get(url, limits)
-            return
-        request = self._session.get(URL(url, encoded=True), allow_redirects=False)
-        async with request as response:
-            try:
-                yield _Streamed(response)
-            except BaseException:
-                response.close()  # not drained: the rest may be endless
-                raise
-            if response.status >= 300:
-                response.close()
-
-
-class _Streamed:
-    """An answer of aiohttp, whose body has yet to come."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.headers = response.headers
-
-    async def read(self, limits: Limits) -> bytes:
-        """Return the body; BodyError once it passes a limit."""
-        response = self._response
-        if (response.content_length or 0) > limits.max_bytes and not limits.cut:
-            raise BodyError("too-large", f"Content-Length {response.content_length}")
-        encoding = ", ".join(response.headers.getall("Content-Encoding", []))
-        pieces = response.content.iter_any()
-        body = await read_body(pieces, encoding, limits.max_bytes, limits.cut)
-        if not response.content.at_eof():
-            response.close()  # what is left may be endless
-        return body
 
 
 def _host_key(url: str) -> str:
     """Group addresses by host without judging them."""
     return url.partition("://")[2].partition("/")[0].lower()
-
-
-@functools.cache
-def _tls_context(verify: bool) -> ssl.SSLContext:
-    """Make the one TLS context of a process; building one costs as much as a hundred fetches."""
-    context = ssl.create_default_context()
-    if not verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

@@ -4,9 +4,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
-
-from multidict import CIMultiDict, CIMultiDictProxy
 
 from data_pipeline.crawl.consent import header_signals, merged
 from data_pipeline.crawl.errors import Failure
@@ -26,14 +23,23 @@ class Limits:
     cut: bool = False
 
 
-class Response(Protocol):
-    """An answer of either client: its head is there, its body is still to be read."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer whose transfer is over: its head, and its body or why there is none.
+
+    `headers` have lower-case names, and the lines of each.
+    """
 
     status: int
+    headers: dict[str, list[str]]
+    body: bytes = b""
+    error: Exception | None = None
 
-    @property
-    def headers(self) -> "CIMultiDict[str] | CIMultiDictProxy[str]":
-        """The headers, several of one name among them."""
+    def read(self) -> bytes:
+        """Return the body, or raise why there is none."""
+        if self.error is not None:
+            raise self.error
+        return self.body
 
 
 class Journey:
@@ -64,19 +70,16 @@ class Journey:
         finally:
             self._spent += loop.time() - start
 
-    def arrive(self, url: str, response: Response, agent: str) -> None:
+    def arrive(self, url: str, answer: Answer, agent: str) -> None:
         """Note the answer of one hop."""
         self.visited.append(url)
         self.answered = True
         result = self._result
-        result.final_url, result.status = url, response.status
-        result.headers = {}
-        for name, value in response.headers.items():
-            name = name.lower()
-            known = result.headers.get(name)
-            result.headers[name] = f"{known}, {value}" if known else value
-        tags = header_signals(response.headers.getall("X-Robots-Tag", []), agent)
-        if response.headers.get("TDM-Reservation", "").strip() == "1":
+        result.final_url, result.status = url, answer.status
+        headers = answer.headers
+        result.headers = {name: ", ".join(lines) for name, lines in headers.items()}
+        tags = header_signals(headers.get("x-robots-tag", []), agent)
+        if result.headers.get("tdm-reservation") == "1":
             tags.append("tdm-reservation")
         result.robots = merged(result.robots, tags)
 

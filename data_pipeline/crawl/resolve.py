@@ -8,8 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from aiohttp.abc import AbstractResolver, ResolveResult
-
 from data_pipeline.crawl.guard import Guard, RefusedError
 
 Lookup = Callable[[str], list[str]]
@@ -36,8 +34,16 @@ class _Answer:
     error: OSError | None = None
 
 
-class GuardedResolver(AbstractResolver):
-    """aiohttp's resolver of names, with the guard between the answer and the connection.
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where to connect: checked addresses in order of preference, and the port."""
+
+    addresses: list[str]
+    port: int
+
+
+class GuardedResolver:
+    """The resolver of names, with the guard between the answer and the connection.
 
     Answers are kept `keep_seconds`, failures for half a minute unless they may pass at once; one
     look-up runs per host however many wait for it. A connection gets the addresses that were
@@ -52,20 +58,18 @@ class GuardedResolver(AbstractResolver):
         self._answers: dict[str, _Answer] = {}
         self._under_way: dict[str, asyncio.Task[_Answer]] = {}
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
+    async def resolve(self, host: str, port: int) -> Target:
         """Return where to connect for `host`; RefusedError or another OSError if nowhere."""
         target = self._guard.target_of(host)
         if target is not None:
             self._guard.check_address(host, target[0])
-            return [_result(host, *target)]
+            return Target([target[0]], target[1])
         answer = await self._answer(host)
         if answer.error is not None:
             raise answer.error
-        return [_result(host, address, port) for address in answer.addresses]
+        return Target(answer.addresses, port)
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Let go of the threads; look-ups under way are not waited for."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -108,15 +112,3 @@ class GuardedResolver(AbstractResolver):
         if not allowed:
             raise refusal or OSError(errno.EADDRNOTAVAIL, f"{host} has no address")
         return allowed
-
-
-def _result(host: str, address: str, port: int) -> ResolveResult:
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    return ResolveResult(
-        hostname=host,
-        host=address,
-        port=port,
-        family=family,
-        proto=0,
-        flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-    )

@@ -34,10 +34,16 @@ class Nginx:
     http1: int
     folder: Path
 
-    def requests(self) -> list[tuple[str, str, str]]:
-        """Return protocol, number of the connection and path of every request so far."""
-        lines = (self.folder / "access.log").read_text().splitlines()
-        return [(found[0], found[1], found[2]) for line in lines if (found := line.split(" ", 2))]
+    def requests(self, least: int = 0) -> list[tuple[str, str, str]]:
+        """Return protocol, number of the connection and path of the requests so far.
+
+        Waits until there are `least`: nginx logs a request after its answer has gone out.
+        """
+        while True:
+            lines = (self.folder / "access.log").read_text().splitlines()
+            if len(lines) >= least:
+                return [(one[0], one[1], one[2]) for line in lines if (one := line.split(" ", 2))]
+            time.sleep(0.01)
 
 
 def _free_port() -> int:

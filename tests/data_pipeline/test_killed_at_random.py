@@ -12,7 +12,6 @@ import pytest
 from tests.data_pipeline.builds import command, content, trawl_corpus, warc_build
 from tests.trawl.demo.small_web import small_web
 from trawl import chance
-from trawl.events import read_events
 
 MOMENTS = 20
 VICTIMS = ("worker", "driver", "raylet")
@@ -70,36 +69,36 @@ def kill_after(
     return killed, process.returncode, errors
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], float]:
-    """The files of a build that nobody disturbed, and the seconds that it took."""
-    out = tmp_path_factory.mktemp("undisturbed") / "corpus"
-    started = time.monotonic()
-    trawl_corpus(*warc_build(str(out), small_web() / "warc" / "07.warc.gz"))
-    return content(out), time.monotonic() - started
-
-
 @pytest.mark.soak
-@pytest.mark.parametrize("moment", range(MOMENTS))
-def test_a_build_with_a_kill_ends_with_the_same_bytes(
-    moment: int, undisturbed: tuple[dict[str, bytes], float], tmp_path: Path
-) -> None:
-    expected, duration = undisturbed
-    victim = VICTIMS[moment % len(VICTIMS)]
-    seconds = float(chance.generator("killed-at-random", moment).uniform(0.05, 0.9)) * duration
-    arguments = warc_build(str(tmp_path / "corpus"), small_web() / "warc" / "07.warc.gz")
-    killed, code, errors = kill_after(arguments, seconds, victim)
-    assert "Traceback" not in errors, errors
-    if victim == "raylet" and code:  # one that dies while Ray starts is replaced
-        assert code == 1
-        assert "run the same command again" in errors
-    if killed and victim == "driver":
-        assert code == -signal.SIGKILL
-    if code:
-        trawl_corpus(*arguments)
-    assert content(tmp_path / "corpus") == expected
-    events = [event["kind"] for event in read_events(tmp_path / "corpus" / "events.jsonl")]
-    print(f"{victim} after {seconds:.1f} s: {'killed' if killed else 'too late'}, {events[-1]}")
+def test_builds_that_are_killed_twenty_times_end_with_the_same_bytes(tmp_path: Path) -> None:
+    """Each build is killed again and again until it is done; then another begins."""
+    warc = small_web() / "warc" / "07.warc.gz"
+    started = time.monotonic()
+    trawl_corpus(*warc_build(str(tmp_path / "undisturbed"), warc))
+    duration = time.monotonic() - started
+    expected = content(tmp_path / "undisturbed")
+    kills = builds = starts = 0
+    while kills < MOMENTS:
+        builds += 1
+        arguments = warc_build(str(tmp_path / str(builds)), warc)
+        code = None
+        while code != 0:
+            starts += 1
+            victim = VICTIMS[kills % len(VICTIMS)]
+            share = float(chance.generator("killed-at-random", starts).uniform(0.05, 0.7))
+            killed, code, errors = kill_after(arguments, share * duration, victim)
+            kills += killed
+            told = [line for line in errors.splitlines() if line.startswith("trawl:")]
+            print(f"build {builds}: {victim} after {share * duration:.1f} s", killed, code, told)
+            assert "Traceback" not in errors, errors
+            if victim == "raylet" and code:  # one that dies while Ray starts is replaced
+                assert (code, len(told)) == (1, 1), errors
+            elif victim == "driver" and killed:
+                assert code == -signal.SIGKILL
+            else:
+                assert code == 0, errors
+        assert content(tmp_path / str(builds)) == expected
+        print(f"build {builds} is whole after {starts} starts and {kills} kills", flush=True)
 
 
 def test_a_build_whose_raylet_dies_says_so_in_a_line_and_goes_on(tmp_path: Path) -> None:
