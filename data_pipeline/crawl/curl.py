@@ -61,8 +61,8 @@ class _Transfer:
             return None
         text = line.decode("latin-1").rstrip("\r\n")
         if text.startswith("HTTP/"):
-            self.headers = {}
-            self.status = int(text.split(" ", 2)[1])
+            number = text.partition(" ")[2].lstrip()[:3]
+            self.headers, self.status = {}, int(number) if number.isdecimal() else 0
             return None
         name, colon, value = text.partition(":")
         if colon:

@@ -208,6 +208,8 @@ class TlsServer(ScriptedServer):
             True,
         ),
         (lambda: raw(reset=True), "connection", True),
+        (lambda: raw(b"HTTP/1.1 abc\r\nX: y\r\n\r\nbody"), "connection", True),
+        (lambda: raw(b"HTTP/1.1\r\n\r\n"), "connection", True),
         (lambda: raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), "connection", True),
         (
             lambda: answer(200, gzip.compress(b"\0" * 9_000_000), "Content-Encoding: gzip"),

@@ -1,0 +1,1 @@
+"""Parts that the benchmarks run in processes of their own."""

@@ -1,0 +1,223 @@
+"""Our side of `bench/corpus.py`: the download step and the shard writer in two processes.
+
+    python bench/parts/fetching.py URLS OUT SIDE PACK
+
+URLS has an address a line; SIDE is the longest side that stays as it came, 0 for all; PACK 1 packs
+shards too.
+"""
+
+import asyncio
+import hashlib
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import aiohttp
+import numpy as np
+import uvloop
+
+from data_pipeline.corpus.regions import assemble
+from data_pipeline.corpus.schema import KEY_LENGTH, SampleMeta
+from data_pipeline.corpus.writer import PackedSample, write_shard
+from data_pipeline.crawl.address import host_of
+from data_pipeline.crawl.body import Inflater
+from data_pipeline.crawl.consent import header_signals
+from data_pipeline.crawl.fetch import Fetcher
+from data_pipeline.crawl.guard import Guard
+from data_pipeline.crawl.journey import Journey
+from data_pipeline.images import read_header
+from data_pipeline.recipe import CorpusRecipe
+from data_pipeline.steps import download
+from data_pipeline.steps.gather import URLS, URLS_PER_UNIT
+from data_pipeline.steps.tables import read_rows, write_rows
+from data_pipeline.units import Entry, Unit, Work, finish_phase
+
+PROCESSES = 2
+CONNECTIONS = 16
+_PIECE = 16 << 10  # as libcurl hands a body over
+FEW = 100
+"""Images of the short run, which is taken off the long one."""
+
+NO_REGIONS = assemble(
+    {
+        "boxes": np.zeros((0, 4), "<f4"),
+        "features": np.zeros((0, 2048), "<f2"),
+        "object_ids": np.zeros(0, "<i2"),
+        "attribute_ids": np.zeros(0, "<i2"),
+        "object_conf": np.zeros(0, "<f2"),
+        "attribute_conf": np.zeros(0, "<f2"),
+        "class_probs": None,
+        "scale": None,
+    }
+)
+
+
+def recipe_of(side: int) -> CorpusRecipe:
+    """Return a recipe with every guard on; loopback is listed, and the rate no limit."""
+    limits = {"per_host_per_second": 1e6, "per_host_connections": CONNECTIONS}
+    return CorpusRecipe.model_validate(
+        {
+            "name": "bench",
+            "collect": {"source": {"kind": "table", "format": "cc12m", "uris": ["x"]}},
+            "download": {**limits, "allow_private": ["127.0.0.1"], "max_side": side or None},
+        }
+    )
+
+
+def fetch_unit(urls: list[str], out: str, side: int, pack: bool = True) -> None:
+    """Do what a build does with a slice of addresses: download them, and pack a shard."""
+    recipe = recipe_of(side)
+    gathered = Work(out, recipe, Unit("gather", "0"), "bench")
+    places = [{"url": url, "places": json.dumps([{"url": url}])} for url in urls]
+    write_rows(gathered.place("urls.parquet"), places, URLS, group=URLS_PER_UNIT)
+    finish_phase(out, "gather", {"0": Entry("gather", "0", {}, "bench", {}, "")})
+    work = Work(out, recipe, Unit("download", "0-0", {"partition": 0, "group": 0}), "bench")
+    download.run(work)
+    if pack:
+        write_shard(out, 0, samples(work))
+
+
+def samples(work: Work) -> Iterator[PackedSample]:
+    """Yield what came, by key, as samples without regions."""
+    rows = [row for row in read_rows(work.place("images.parquet")) if not row["reason"]]
+    with Path(work.place("images.bin")).open("rb") as file:
+        for row in sorted(rows, key=lambda row: row["sha256"]):
+            file.seek(row["offset"])
+            known = {name: row[name] for name in ("url", "width", "height", "sha256")}
+            meta = SampleMeta(captions=[], tags=[], page="", phash="", **known)
+            members = {"json": meta.to_bytes(), "regions": NO_REGIONS}
+            members["jpg"] = file.read(row["size"])
+            yield PackedSample(row["sha256"][:KEY_LENGTH], members)
+
+
+def fetch_units(units: list[tuple[list[str], str, int, bool]]) -> None:
+    """Do several units one after the other, as a worker does."""
+    for unit in units:
+        fetch_unit(*unit)
+
+
+def micros(task: Callable[[str], object], urls: list[str]) -> float:
+    """Return CPU microseconds a call, the least of five rounds."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.process_time_ns()
+        for url in urls:
+            task(url)
+        best = min(best, time.process_time_ns() - started)
+    return best / len(urls) / 1e3
+
+
+async def awaited(task: Callable[[str], Awaitable[object]], urls: list[str]) -> float:
+    """Return CPU microseconds a call of a coroutine function, the least of five rounds."""
+    best = float("inf")
+    for _ in range(5):
+        started = time.process_time_ns()
+        for url in urls:
+            await task(url)
+        best = min(best, time.process_time_ns() - started)
+    return best / len(urls) / 1e3
+
+
+async def fetched_at_once(task: Callable[[str], Awaitable[object]], urls: list[str]) -> float:
+    """Return CPU microseconds a fetch, CONNECTIONS of them under way, the least of three."""
+    best = float("inf")
+    for _ in range(3):
+        started = time.process_time_ns()
+        waiting = iter(urls)
+
+        async def work_off(waiting: Iterator[str] = waiting) -> None:
+            for url in waiting:
+                await task(url)
+
+        await asyncio.gather(*(work_off() for _ in range(CONNECTIONS)))
+        best = min(best, time.process_time_ns() - started)
+    return best / len(urls) / 1e3
+
+
+async def _prices(urls: list[str]) -> dict[str, float]:
+    settings = recipe_of(0).download
+    prices: dict[str, float] = {}
+    bodies: list[bytes] = []
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as session:
+
+        async def bare(url: str) -> None:
+            async with session.get(url) as response:
+                bodies.append(await response.read())
+
+        prices["(aiohttp alone, no guard)"] = await fetched_at_once(bare, urls)
+    guard, body = Guard(settings), bodies[0]
+    pieces = [body[start : start + _PIECE] for start in range(0, len(body), _PIECE)]
+    async with Fetcher(settings) as fetcher:
+        prices["(our fetcher, every guard on)"] = await fetched_at_once(fetcher.fetch, urls)
+
+        async def turn(url: str) -> None:
+            async with fetcher._politeness.turn(host_of(url)):
+                pass
+
+        async def deadline(url: str) -> None:
+            with Journey(url).clock(20.0) as moment:
+                async with asyncio.timeout_at(moment):
+                    pass
+
+        def limited(_: str) -> bytes:
+            inflater = Inflater("", settings.max_bytes)
+            for piece in pieces:
+                inflater.feed(piece)
+            return inflater.finish()
+
+        prices["address: canonical, scheme, literal and odd numbers"] = micros(
+            guard.checked_url, urls
+        )
+        prices["robots.txt: rules of the origin, kept"] = await awaited(
+            fetcher._robots.verdict, urls
+        )
+        prices["turn: rate and connections of the host, of all"] = await awaited(turn, urls)
+        prices["deadline of the whole attempt"] = await awaited(deadline, urls)
+        prices["bytes: limit as sent and unpacked"] = micros(limited, urls) - micros(
+            lambda _: b"".join(pieces), urls
+        )
+    prices["opt-out: X-Robots-Tag"] = micros(
+        lambda _: header_signals(["max-snippet:5, noindex"], "Trawl"), urls
+    )
+    prices["socket: the very address, once a connection"] = micros(
+        lambda _: guard.check_socket("127.0.0.1"), urls
+    )
+    prices["kind and size from the header, before any decoding"] = micros(
+        lambda _: read_header(body), urls
+    )
+    prices["SHA-256"] = micros(lambda _: hashlib.sha256(body).digest(), urls)
+    return prices
+
+
+def guard_prices(urls: list[str]) -> dict[str, float]:
+    """Return what each guard takes of the CPU, in microseconds an image."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_prices(urls))
+
+
+def main() -> None:
+    urls, out = Path(sys.argv[1]).read_text().split(), sys.argv[2]
+    side, pack = int(sys.argv[3]), bool(int(sys.argv[4]))
+    share = -(-len(urls) // PROCESSES)
+    units = [
+        (urls[start : start + min(share, URLS_PER_UNIT)], f"{out}/{start:06d}", side, pack)
+        for start in range(0, len(urls), min(share, URLS_PER_UNIT))
+    ]
+    spawn = multiprocessing.get_context("spawn")
+    workers = [
+        spawn.Process(target=fetch_units, args=(units[number::PROCESSES],))
+        for number in range(PROCESSES)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))
+
+
+if __name__ == "__main__":
+    main()
