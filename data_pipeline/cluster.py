@@ -17,7 +17,7 @@ from trawl.errors import RequestError, WorkError
 
 # Ray's sockets lie below its folder, and the path of a socket has at most 107 bytes.
 _PREFIX = "trawl-ray-"
-_STARTS = 3
+_STARTS = 6
 _ANSWER_SECONDS = 10.0
 _OBJECT_STORE_BYTES = 100 << 20  # units exchange files; only their specifications go through Ray
 _SETTINGS = {
