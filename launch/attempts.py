@@ -51,6 +51,11 @@ def log_of(job_folder: Path, number: int, node: int) -> Path:
     return folder_of(job_folder, number) / f"node-{node}.log"
 
 
+def process_of(job_folder: Path, number: int, node: int) -> Path:
+    """Return the file with the process id of machine `node`'s agent in attempt `number`."""
+    return folder_of(job_folder, number) / f"node-{node}.pid"
+
+
 def write_ending(job_folder: Path, number: int, ending: NodeEnding) -> None:
     """Leave word of how a machine's part ended."""
     place = folder_of(job_folder, number) / f"node-{ending.node}.json"

@@ -21,7 +21,7 @@ from launch.attempts import NodeEnding
 from launch.command import Part, ray_command, work_command
 from launch.job import Job, Secret
 from pretrain.exit_codes import ExitCode
-from trawl import recipe
+from trawl import recipe, storage
 from trawl.errors import RequestError
 
 _PR_SET_PDEATHSIG = 1
@@ -164,8 +164,9 @@ def main(arguments: list[str] | None = None) -> int:
     part = Part(asked.attempt, asked.nodes, asked.node, asked.host)
     job = recipe.load(asked.job, Job) if asked.job else attempts.job_of(asked.folder)
     work = NodeWork(job, asked.folder, part)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, work.stop)
+    storage.write_text(attempts.process_of(asked.folder, part.attempt, part.node), str(os.getpid()))
     try:
         code = work.run().code
     except RequestError as error:

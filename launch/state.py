@@ -4,12 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from launch import attempts, local, slurm
+from launch import attempts, local, slurm, ssh
 from launch.job import Job
 from trawl.errors import RequestError
 from trawl.events import read_events
 
-_PLACES: dict[str, ModuleType] = {"local": local, "slurm": slurm}
+_PLACES: dict[str, ModuleType] = {"local": local, "slurm": slurm, "ssh": ssh}
 
 
 @dataclass(frozen=True)

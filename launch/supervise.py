@@ -1,4 +1,4 @@
-"""The supervisor of a local job: runs attempts until one is done or none is allowed any more.
+"""The supervisor of a job on this machine or over ssh: attempts until one is done.
 
     python -m launch.supervise FOLDER
 
@@ -13,9 +13,26 @@ from types import FrameType
 
 from launch import attempts
 from launch.command import Part
+from launch.job import Job
 from launch.node import NodeWork
 from launch.progress import progress_of
+from launch.ssh import SshAttempt
 from trawl import storage
+
+
+class LocalAttempt:
+    """One attempt on this machine."""
+
+    def __init__(self, job: Job, folder: Path, number: int) -> None:
+        self._work = NodeWork(job, folder, Part(attempt=number))
+
+    def stop(self) -> None:
+        """Tell the work to save and end."""
+        self._work.stop()
+
+    def run(self) -> int:
+        """Run the attempt to its end and return its code."""
+        return self._work.run().code
 
 
 class Supervisor:
@@ -24,14 +41,14 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.job = attempts.job_of(folder)
-        self.work: NodeWork | None = None
+        self.attempt: LocalAttempt | SshAttempt | None = None
         self.stopped = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
         """Tell the attempt to save and end; bound as a signal handler."""
         self.stopped = True
-        if self.work is not None:
-            self.work.stop()
+        if self.attempt is not None:
+            self.attempt.stop()
 
     def run(self) -> int:
         """Run attempts to the end and return the exit code of the last."""
@@ -42,10 +59,11 @@ class Supervisor:
             number += 1
             again = attempts.begin(self.folder, number, progress_of(self.job))
             if again:
-                self.work = NodeWork(self.job, self.folder, Part(attempt=number))
+                kind = SshAttempt if self.job.place.backend == "ssh" else LocalAttempt
+                self.attempt = kind(self.job, self.folder, number)
                 if self.stopped:
-                    self.work.stop()
-                code = self.work.run().code
+                    self.attempt.stop()
+                code = self.attempt.run()
                 progress = progress_of(self.job)
                 again = attempts.end(self.folder, number, code, progress, stopped=self.stopped)
         return code

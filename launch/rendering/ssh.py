@@ -4,27 +4,39 @@ import shlex
 
 from launch.job import Job
 
+# A connection that is cut ends here within half a minute, and never asks a question.
+_QUIET = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+_QUIET += ["-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=3"]
 
-def command(job: Job, folder: str, attempt: int, node: int) -> list[str]:
-    """Return the command that starts machine `node`'s part from here.
 
-    `-tt` gives the part a terminal, so that it is told when the connection ends.
-    """
+def host_command(job: Job, host: str, words: list[str]) -> list[str]:
+    """Return the command that runs `words` on `host` from here."""
+    return ["ssh", *_QUIET, *job.place.ssh.options, host, shlex.join(words)]
+
+
+def command(
+    job: Job, folder: str, attempt: int, hosts: list[str], *, node: int, first: str
+) -> list[str]:
+    """Return the command that starts machine `node`'s part; `first` is where the others meet."""
     place = job.place
-    first = place.ssh.hosts[0].rpartition("@")[2]
-    part = ["--attempt", str(attempt), "--nodes", str(place.nodes), "--node", str(node)]
+    part = ["--attempt", str(attempt), "--nodes", str(len(hosts)), "--node", str(node)]
     work = shlex.join([place.python, "-m", "launch.node", folder, *part, "--host", first])
     lines = [f"cd {shlex.quote(place.folder)}"] if place.folder else []
     lines += place.setup
     if place.ssh.interface:
         name = shlex.quote(place.ssh.interface)
         lines.append(f"export GLOO_SOCKET_IFNAME={name} NCCL_SOCKET_IFNAME={name}")
+    # With a terminal, the part is hung up on when the connection ends.
     script = " && ".join([*lines, f"exec {work}"])
-    quiet = ["-o", "BatchMode=yes", "-o", "ServerAliveInterval=10"]
-    return ["ssh", "-tt", *quiet, *place.ssh.options, place.ssh.hosts[node], script]
+    return ["ssh", "-tt", *_QUIET, *place.ssh.options, hosts[node], script]
 
 
 def render(job: Job, folder: str) -> dict[str, str]:
-    """Return the plan: one command a machine, all started together."""
-    lines = [shlex.join(command(job, folder, 1, node)) for node in range(job.place.nodes)]
+    """Return the plan: one command a machine, all started together, if the first hosts answer."""
+    hosts = job.place.ssh.hosts[: job.place.nodes]
+    first = hosts[0].rpartition("@")[2]
+    lines = [
+        shlex.join(command(job, folder, 1, hosts, node=node, first=first))
+        for node in range(len(hosts))
+    ]
     return {"plan.txt": "\n".join(lines) + "\n"}
