@@ -2,12 +2,12 @@
 
     python bench/corpus.py [--images N] [--rounds N] [--only WORDS]
 
-Both fetch the same made JPEGs from an nginx on loopback with two processes, check and hash them,
-and store them: ours by the build's own download step with every guard on, in the file and table
-that the next steps read; img2dataset by its command, in tars. What packing our shards adds is told
-as well. Starting up is measured once a side, with few images, and taken off; over HTTPS, where
-img2dataset takes long, a fifth of the images are fetched. img2dataset lives in an environment of
-its own, made at the first run. Needs nginx (Debian: apt-get install nginx-light).
+Both fetch the same made JPEGs from an nginx on loopback, check and hash them, and store them: ours
+by the build's own download step with every guard on, in the file and table that the next steps
+read; img2dataset in a tar. What packing our shards adds is told as well. CPU times are of one
+worker of each side without its start, in turn; memory is that of two processes, by its command.
+img2dataset lives in an environment of its own, made at the first run. Needs nginx (Debian: apt-get
+install nginx-light).
 """
 
 import argparse
@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from parts.fetching import FEW, guard_prices
+from parts.fetching import guard_prices
 from warc_build import Memory
 
 from trawl import chance
@@ -73,12 +73,12 @@ class Spent:
 def write_images(folder: Path, count: int) -> list[str]:
     """Write `count` JPEGs, long sides 400 to 2,000 (median 900), and a robots.txt; return names.
 
-    Clouds with grain, about 1.4 bits a pixel as photographs of the web have. Sixty are drawn; the
+    Clouds with grain, about 1.4 bits a pixel as photographs of the web have. 120 are drawn; the
     others repeat one of these with a comment of their own, so that no bytes are equal.
     """
     folder.mkdir(parents=True)
     (folder / "robots.txt").write_text("User-agent: *\nDisallow: /private/\nDisallow: /*.cgi$\n")
-    drawn = [_drawn(number) for number in range(min(60, count))]
+    drawn = [_drawn(number) for number in range(min(120, count))]
     names = []
     for number in range(count):
         data, note = drawn[number % len(drawn)], f"{number:012d}".encode()
@@ -183,45 +183,34 @@ def peer_command(urls: Path, out: Path, side: int) -> list[str]:
     return [str(peer_program()), *(f"--{name}={value}" for name, value in options.items())]
 
 
-def our_command(urls: Path, out: Path, side: int, pack: bool = False) -> list[str]:
-    """Return what fetches `urls` with our download step, and perhaps packs shards."""
-    program = Path(__file__).parent / "parts" / "fetching.py"
-    return [sys.executable, str(program), str(urls), str(out), str(side), str(int(pack))]
+def our_command(urls: Path, out: Path, side: int) -> list[str]:
+    """Return what fetches `urls` with our download step and packs shards."""
+    return [sys.executable, str(PARTS / "fetching.py"), "all", str(urls), str(out), str(side)]
 
 
-def our_packing_command(urls: Path, out: Path, side: int) -> list[str]:
-    """Return what fetches `urls` and packs shards of them."""
-    return our_command(urls, out, side, pack=True)
-
-
-def spent(command: list[str], environment: dict[str, str]) -> Spent:
+def spent(command: list[str], variables: dict[str, str]) -> Spent:
     """Run a command; return what it and its processes took."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     process = subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=variables
     )
-    memory = Memory(process.pid)
-    memory.start()
+    watch = Memory(process.pid)
+    watch.start()
     _, errors = process.communicate()
-    memory.ended = True
+    watch.ended = True
     if process.returncode:
         sys.exit(f"{command[0]} ended with {process.returncode}:\n{errors.decode()[-2000:]}")
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Spent(cpu, time.perf_counter() - started, memory.peak)
+    return Spent(cpu, time.perf_counter() - started, watch.peak)
 
 
 def fetched(out: Path) -> int:
     """Return how many images lie in the tars or tables below a folder."""
-    tars = sorted(out.rglob("*.tar"))
-    if not tars:
-        tables = [pq.read_table(place) for place in out.rglob("images.parquet")]
+    if tables := [pq.read_table(place) for place in out.rglob("all/**/images.parquet")]:
         return sum(pc.sum(pc.equal(table["reason"], "")).as_py() for table in tables)
     count = 0
-    for place in tars:
+    for place in out.rglob("*.tar"):
         with tarfile.open(place) as tar:
             count += sum(name.endswith(".jpg") for name in tar.getnames())
     return count
@@ -230,71 +219,85 @@ def fetched(out: Path) -> int:
 Maker = Callable[[Path, Path, int], list[str]]
 
 
-def run(maker: Maker, where: str, names: list[str], side: int, scratch: Path) -> Spent:
-    """Fetch the images `names` once; stop the bench if any is missing."""
-    urls, out = scratch / "urls.txt", scratch / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    scheme = where.partition(",")[0]
-    urls.write_text("".join(f"{scheme}://127.0.0.1:{PORTS[where]}/{name}\n" for name in names))
-    environment = {
+def write_urls(where: str, names: list[str], scratch: Path) -> None:
+    """Write the list of addresses."""
+    base = f"{where.partition(',')[0]}://127.0.0.1:{PORTS[where]}"
+    (scratch / "urls.txt").write_text("".join(f"{base}/{name}\n" for name in names))
+
+
+def environment(scratch: Path) -> dict[str, str]:
+    """Return the environment of either side: our certificate among the system's roots."""
+    return {
+        **os.environ,
         "SSL_CERT_FILE": str(scratch / "roots.pem"),
         "NO_ALBUMENTATIONS_UPDATE": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(ROOT),
     }
-    found = spent(maker(urls, out, side), environment)
+
+
+def run(maker: Maker, where: str, names: list[str], side: int, scratch: Path) -> Spent:
+    """Fetch the images `names` with two processes; stop the bench if any is missing."""
+    out = scratch / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    write_urls(where, names, scratch)
+    found = spent(maker(scratch / "urls.txt", out, side), environment(scratch))
     if fetched(out) != len(names):
         sys.exit(f"{where}: {fetched(out)} of {len(names)} images came")
     return found
 
 
 TASKS = (("http", 0, 2.5), ("https, fresh", 0, 10.0), ("https", 0, None), ("http", 1000, 2.0))
-SIDES: dict[str, Maker] = {
-    "img2dataset": peer_command,
-    "ours": our_command,
-    "ours, packed": our_packing_command,
+SIDES: dict[str, Maker] = {"img2dataset": peer_command, "ours": our_command}
+PARTS = Path(__file__).parent / "parts"
+WORKERS = {
+    "img2dataset": [str(PEER / "bin" / "python"), str(PARTS / "peer.py")],
+    "ours": [sys.executable, str(PARTS / "fetching.py"), "worker"],
+    "ours, packed": [sys.executable, str(PARTS / "fetching.py"), "packing-worker"],
 }
 
 
 def compare(names: list[str], rounds: int, only: str, scratch: Path) -> None:
-    """Print each task: CPU milliseconds an image, images a second, peak memory, and the ratios."""
-    few = {
-        who: min((run(maker, "http", names[:FEW], 0, scratch) for _ in range(2)), key=_cpu)
-        for who, maker in SIDES.items()
-    }
-    plain: dict[str, float] = {}
+    """Print each task: CPU milliseconds an image of each side, and the ratios."""
     for where, side, aim in TASKS:
         task = f"{where}, {f'at most {side} px' if side else 'raw bytes'}"
         if only and only not in task:
             continue
-        wanted = names if where == "http" else names[: len(names) // 5]
-        costs = {}
-        print(f"{task}, {len(wanted)} images")
-        for who, maker in SIDES.items():
-            found = [run(maker, where, wanted, side, scratch) for _ in range(rounds)]
-            best = min(found, key=_cpu)
-            # The short run fetched FEW plain images, at what they cost in the first task.
-            cost = plain.setdefault(who, (best.cpu - few[who].cpu) / (len(wanted) - FEW))
-            start = few[who].cpu - FEW * cost
-            costs[who] = (best.cpu - start) / len(wanted)
-            peak = max(one.peak for one in found) / 1e6
+        write_urls(where, names, scratch)
+        costs = {who: float("inf") for who in WORKERS}
+        for _ in range(rounds):
+            for who, command in WORKERS.items():
+                shutil.rmtree(scratch / "out", ignore_errors=True)
+                place = [str(scratch / "urls.txt"), str(scratch / "out"), str(side)]
+                done = subprocess.run(
+                    [*command, *place], env=environment(scratch), capture_output=True, text=True
+                )
+                if done.returncode or fetched(scratch / "out") < len(names):
+                    sys.exit(f"{who}, {task}: not all images came\n{done.stderr[-2000:]}")
+                costs[who] = min(costs[who], float(done.stdout.split()[-1]))
+        print(task, flush=True)
+        for who, cost in costs.items():
+            ratio = costs["img2dataset"] / cost
             print(
-                f"  {who:14s} {1e3 * costs[who]:6.2f} CPU ms an image, {1 / costs[who]:5.0f} a CPU "
-                f"second; peak {peak:4.0f} MB; starting {start:4.1f} CPU s; all {best.wall:5.1f} s",
+                f"  {who:14s} {1e3 * cost:7.3f} CPU ms an image, {1 / cost:6.0f} a CPU second, "
+                f"{ratio:5.1f} times img2dataset's (aim {aim or 'none'})",
                 flush=True,
             )
-        for who in ("ours", "ours, packed"):
-            ratio = costs["img2dataset"] / costs[who]
-            print(f"  img2dataset takes {ratio:5.1f} times the CPU of {who} (aim {aim or 'none'})")
 
 
-def _cpu(found: Spent) -> float:
-    return found.cpu
+def memory(names: list[str], scratch: Path) -> None:
+    """Print the peak memory of two processes of each side, and their wall seconds."""
+    for who, maker in SIDES.items():
+        found = run(maker, "http", names, 0, scratch)
+        print(
+            f"two processes of {who}: peak {found.peak / 1e6:.0f} MB in all, {len(names)} images "
+            f"in {found.wall:.1f} s, {found.cpu:.1f} CPU s, the start among them"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=3000)
+    parser.add_argument("--images", type=int, default=500)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--only", default="", help="do the tasks whose name holds this")
     options = parser.parse_args()
@@ -309,6 +312,8 @@ def main() -> None:
         print(f"{len(sizes)} images, {sum(sizes) / len(sizes) / 1000:.0f} KB on average")
         with served(scratch):
             compare(names, options.rounds, options.only, scratch)
+            if not options.only:
+                memory(names, scratch)
             url = f"http://127.0.0.1:{PORTS['http']}/"
             prices = guard_prices([url + name for name in names[:500]])
         print("price of each guard, CPU microseconds an image (HTTP, kept connections)")

@@ -61,7 +61,8 @@ class Memory(threading.Thread):
             self.peak = max(self.peak, sum(map(_proportional, found)))
             for pid in found:
                 if spent := _cpu_of(pid, self.pid):
-                    self._cpu[pid] = spent
+                    kind, seconds = spent  # a process that is ending has no command line any more
+                    self._cpu[pid] = (kind or self._cpu.get(pid, ("",))[0], seconds)
             time.sleep(0.25)
 
     def cpu_by_kind(self) -> dict[str, float]:
@@ -101,7 +102,8 @@ def _cpu_of(pid: int, root: int) -> tuple[str, float] | None:
     except OSError:
         return None
     worker = line.startswith("ray::") or "default_worker.py" in line
-    kind = "driver" if pid == root else "workers" if worker else "Ray's own processes"
+    named = "workers" if worker else "Ray's own processes" if line else ""
+    kind = "driver" if pid == root else named
     return kind, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

@@ -1,9 +1,9 @@
-"""Our side of `bench/corpus.py`: the download step and the shard writer in two processes.
+"""Our side of `bench/corpus.py`: the download step and the shard writer.
 
-    python bench/parts/fetching.py URLS OUT SIDE PACK
+    python bench/parts/fetching.py all|worker|packing-worker URLS OUT SIDE
 
-URLS has an address a line; SIDE is the longest side that stays as it came, 0 for all; PACK 1 packs
-shards too.
+URLS has an address a line; SIDE is the longest side that stays as it came, 0 for all. A worker is
+one process, which warms up with a few addresses and prints the CPU seconds of an image.
 """
 
 import asyncio
@@ -38,8 +38,7 @@ from data_pipeline.units import Entry, Unit, Work, finish_phase
 PROCESSES = 2
 CONNECTIONS = 16
 _PIECE = 16 << 10  # as libcurl hands a body over
-FEW = 100
-"""Images of the short run, which is taken off the long one."""
+FEW = 50
 
 NO_REGIONS = assemble(
     {
@@ -82,7 +81,8 @@ def fetch_unit(urls: list[str], out: str, side: int, pack: bool = True) -> None:
 
 def samples(work: Work) -> Iterator[PackedSample]:
     """Yield what came, by key, as samples without regions."""
-    rows = [row for row in read_rows(work.place("images.parquet")) if not row["reason"]]
+    found = read_rows(work.place("images.parquet"))
+    rows = {row["sha256"]: row for row in found if not row["reason"]}.values()
     with Path(work.place("images.bin")).open("rb") as file:
         for row in sorted(rows, key=lambda row: row["sha256"]):
             file.seek(row["offset"])
@@ -199,24 +199,38 @@ def guard_prices(urls: list[str]) -> dict[str, float]:
         return runner.run(_prices(urls))
 
 
-def main() -> None:
-    urls, out = Path(sys.argv[1]).read_text().split(), sys.argv[2]
-    side, pack = int(sys.argv[3]), bool(int(sys.argv[4]))
-    share = -(-len(urls) // PROCESSES)
+def worker(urls: list[str], out: str, side: int, pack: bool) -> None:
+    """Print the CPU seconds of an image in this process."""
+    fetch_unit(urls[:FEW], f"{out}/few", side, pack)
+    started = time.process_time()
+    fetch_unit(urls, f"{out}/all", side, pack)
+    print((time.process_time() - started) / len(urls))
+
+
+def two_processes(urls: list[str], out: str, side: int) -> int:
+    """Fetch and pack with two processes; return their exit code."""
+    share = min(-(-len(urls) // PROCESSES), URLS_PER_UNIT)
     units = [
-        (urls[start : start + min(share, URLS_PER_UNIT)], f"{out}/{start:06d}", side, pack)
-        for start in range(0, len(urls), min(share, URLS_PER_UNIT))
+        (urls[start : start + share], f"{out}/{start:06d}", side, True)
+        for start in range(0, len(urls), share)
     ]
     spawn = multiprocessing.get_context("spawn")
     workers = [
         spawn.Process(target=fetch_units, args=(units[number::PROCESSES],))
         for number in range(PROCESSES)
     ]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    sys.exit(max(abs(worker.exitcode or 0) for worker in workers))
+    for process in workers:
+        process.start()
+    for process in workers:
+        process.join()
+    return max(abs(process.exitcode or 0) for process in workers)
+
+
+def main() -> None:
+    mode, urls, out, side = sys.argv[1], Path(sys.argv[2]).read_text().split(), *sys.argv[3:5]
+    if mode == "all":
+        sys.exit(two_processes(urls, out, int(side)))
+    worker(urls, out, int(side), pack=mode == "packing-worker")
 
 
 if __name__ == "__main__":
