@@ -23,4 +23,4 @@ def build(model: nn.Module, recipe: OptimizerRecipe) -> Optimizer:
         return BertAdam(
             groups, lr=recipe.lr, betas=betas, eps=recipe.eps, clip_each=recipe.clip_each
         )
-    return AdamW(groups, lr=recipe.lr, betas=betas, eps=recipe.eps)
+    return AdamW(groups, lr=recipe.lr, betas=betas, eps=recipe.eps, fused=True)
