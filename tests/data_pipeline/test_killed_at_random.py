@@ -102,7 +102,7 @@ def test_builds_that_are_killed_twenty_times_end_with_the_same_bytes(tmp_path: P
 
 
 @pytest.mark.slow
-def test_a_build_whose_raylet_dies_says_so_in_a_line_and_goes_on(tmp_path: Path) -> None:
+def test_a_build_whose_raylet_dies_says_so_in_a_line(tmp_path: Path) -> None:
     arguments = warc_build(str(tmp_path / "corpus"), small_web() / "warc" / "07.warc.gz")
     begun = tmp_path / "corpus" / "ledger"
     killed, code, errors = kill_after(arguments, 0.0, "raylet", begun)
