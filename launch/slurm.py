@@ -13,6 +13,7 @@ from trawl.events import EventLog, read_events
 
 SCRIPT = "job.sbatch"
 _POLL_SECONDS = 0.5
+_LOOKS = 10
 # States in which Slurm still means to run a job or runs it.
 _LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT")
 
@@ -45,14 +46,35 @@ def number_of(folder: Path) -> str | None:
 def running(folder: Path) -> str | None:
     """Say what Slurm is doing with the job, in its own word, or None if it is over."""
     number = number_of(folder)
-    if number is None:
-        return None
+    for look in range(_LOOKS if number is not None else 0):
+        state = _state(str(number))
+        if state in _LIVE:
+            return state.lower()
+        # Between two attempts Slurm may for a moment call the job ended.
+        if _is_told_to_be_over(folder):
+            return None
+        time.sleep(_POLL_SECONDS * bool(_LOOKS - 1 - look))
+    return None
+
+
+def _state(number: str) -> str:
+    """Return Slurm's word for a job; none for one that it has forgotten, minutes after its end."""
     try:
         said = _slurm("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
-    except WorkError:  # Slurm forgets a job some minutes after its end
-        return None
-    state = said.split()[0] if said.split() else ""
-    return state.lower() if state in _LIVE else None
+    except WorkError as error:
+        if "Invalid job id" in str(error):
+            return ""
+        raise
+    return said.split()[0] if said.split() else ""
+
+
+def _is_told_to_be_over(folder: Path) -> bool:
+    """Whether the script of the newest submission wrote that the job has ended."""
+    over = False
+    for event in read_events(folder / attempts.EVENTS):
+        if event["kind"] in ("submitted", "job-ended"):
+            over = event["kind"] == "job-ended"
+    return over
 
 
 def stop(folder: Path) -> None:

@@ -18,6 +18,8 @@ else
   need nginx nginx-light
   need sbatch slurm-wlm
   need munged munge
+  need sshd openssh-server
+  need ip iproute2
 fi
 [ "${#packages[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -40,7 +40,7 @@ from trawl.errors import RequestError
 CHUNKS = (300, 100, 36)
 """Numbers of regions that res5 is usually compiled for; others are filled up with copies."""
 
-_LOOSE_CHUNKS = {"cpu": 16, "cuda": 100}
+_GPU_CHUNK, _CPU_CHUNK = 100, 16
 """Regions that go through res5 at a time where nothing is compiled; it bounds the memory. On a CPU
 the maps of so few stay in its cache: 90 GFLOP/s of a core, against 79 with 100."""
 
@@ -298,7 +298,7 @@ def _chunks(pooled: Tensor, sizes: tuple[int, ...] | None) -> Iterator[tuple[Ten
     Sizes fall; the largest that can be filled is taken, and less than the smallest is filled up.
     """
     if sizes is None:
-        for part in pooled.split(_LOOSE_CHUNKS[pooled.device.type]):
+        for part in pooled.split(_GPU_CHUNK if pooled.is_cuda else _CPU_CHUNK):
             if len(part):
                 yield part, len(part)
         return

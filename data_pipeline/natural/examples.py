@@ -70,23 +70,31 @@ def _graphic(seed: int, number: int, scene: Pixels) -> Pixels:
 
 
 def from_folder(folder: str, natural: bool, most: int) -> Iterator[Picture]:
-    """Yield the images below a folder, at most `most` of them, drawn blindly."""
+    """Return the images below a folder, at most `most` of them, drawn blindly.
+
+    RequestError at once if there is none.
+    """
     names = [name for name in storage.list_files(folder) if name.lower().endswith(_SUFFIXES)]
     if not names:
         raise RequestError(f"{folder}: no image there; name a folder with {', '.join(_SUFFIXES)}")
     order = generator("natural folder", len(names)).permutation(len(names))[:most]
-    for place in sorted(order):
-        pixels = _decoded(storage.read_bytes(names[place]))
+    return _from_files([names[place] for place in sorted(order)], natural)
+
+
+def _from_files(names: list[str], natural: bool) -> Iterator[Picture]:
+    for name in names:
+        pixels = _decoded(storage.read_bytes(name))
         if pixels is not None:
             # Grouped by folder, one below the other: a folder is a site or a kind of picture.
-            yield Picture(_fitted(pixels), natural, names[place].rpartition("/")[0], names[place])
+            yield Picture(_fitted(pixels), natural, name.rpartition("/")[0], name)
 
 
 def from_labels(labels: str, warcs: str, held_out: bool) -> Iterator[Picture]:
-    """Yield the images of WARC files in the folder `warcs` that JSON lines label.
+    """Return the images of WARC files in the folder `warcs` that JSON lines label.
 
     A label has `warc`, `url`, `natural`, and `group`, its site; those that say `held_out` are for
     the figures alone, and those that say `unsure`, where people may differ, for nothing.
+    RequestError at once for a line that is no label.
     """
     wanted: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(storage.read_text(labels).splitlines(), start=1):
@@ -98,6 +106,11 @@ def from_labels(labels: str, warcs: str, held_out: bool) -> Iterator[Picture]:
             raise RequestError(f"{labels}, line {number}: {error!r}; {told}") from error
         if not row.get("unsure") and bool(row.get("held_out")) == held_out:
             wanted.setdefault(known["warc"], {})[known["url"]] = known
+    return _from_warcs(wanted, warcs)
+
+
+def _from_warcs(wanted: dict[str, dict[str, Any]], warcs: str) -> Iterator[Picture]:
+    """Yield the images that `wanted` labels, by file and address."""
     for name in sorted(wanted):
         rows = wanted[name]
         for record in read_warc(storage.join(warcs, name)):

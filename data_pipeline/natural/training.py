@@ -7,6 +7,7 @@ thousand screenshots says little more than one with a hundred.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -41,13 +42,15 @@ class Sources:
     warcs: str = ""
 
     def pictures(self, seed: int) -> Iterator[Picture]:
-        """Yield all pictures to learn from."""
-        yield from made(seed, self.made)
-        for natural, folders in ((True, self.photographs), (False, self.graphics)):
-            for folder in folders:
-                yield from varied(from_folder(folder, natural, _MOST_IN_FOLDER), seed)
+        """Return all pictures to learn from; a source that is wrong is told before any is made."""
+        given = [
+            from_folder(folder, natural, _MOST_IN_FOLDER)
+            for natural, folders in ((True, self.photographs), (False, self.graphics))
+            for folder in folders
+        ]
         if self.labels:
-            yield from varied(from_labels(self.labels, self.warcs, held_out=False), seed)
+            given.append(from_labels(self.labels, self.warcs, held_out=False))
+        return chain(made(seed, self.made), *(varied(pictures, seed) for pictures in given))
 
     def told(self) -> str:
         """Return where they came from in words, for the model's file: names, not places."""

@@ -37,8 +37,9 @@ def missing() -> list[str]:
         return [*lacking, "root"]
     if lacking:
         return lacking
-    made = subprocess.run(["ip", "netns", "add", "trawl-try"], capture_output=True, check=False)
-    subprocess.run(["ip", "netns", "delete", "trawl-try"], capture_output=True, check=False)
+    name = f"trawl-try-{os.getpid()}"
+    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, check=False)
+    subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
     return [] if made.returncode == 0 else ["network namespaces"]
 
 

@@ -70,6 +70,7 @@ def agents(folder: Path, node: int) -> list[int]:
     return found
 
 
+@pytest.mark.soak
 def test_a_link_is_cut_and_the_job_goes_on_with_the_host_that_answers_and_then_with_both(
     two: Hosts, tmp_path: Path
 ) -> None:

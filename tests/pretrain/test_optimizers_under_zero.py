@@ -15,7 +15,7 @@ from pretrain.optimizers.bert_adam import BertAdam
 from pretrain.optimizers.hf_adamw import HFAdamW
 from pretrain.ranks import join
 from pretrain.recipe import StageRecipe
-from tests.pretrain import runs
+from tests.pretrain import forked, runs
 from tests.pretrain.conftest import Corpora
 from trawl.errors import RequestError
 
@@ -128,8 +128,7 @@ def test_hf_adamw_resumes_bit_for_bit_under_zero(corpora: Corpora, tmp_path: Pat
     }
     content["stages"] = [stage]
     path = runs.write_recipe(tmp_path / "r.yaml", content)
-    process = runs.Process(path, "--processes", "2")
-    assert process.wait() == 0, process.said
+    forked.run(path, 2)
     undisturbed, published = runs.exact(run), runs.release(run / "stages" / "out")
     assert undisturbed[0]["lr"] == 0.0
     assert undisturbed[-1]["loss"] < undisturbed[0]["loss"]
@@ -137,8 +136,7 @@ def test_hf_adamw_resumes_bit_for_bit_under_zero(corpora: Corpora, tmp_path: Pat
     # As if the run had been lost after its third step.
     (run / "checkpoints" / "out" / "step-00000006" / "COMPLETE").unlink()
     (run / "stages").rename(tmp_path / "lost")
-    process = runs.Process(path, "--processes", "2")
-    assert process.wait() == 0, process.said
+    forked.run(path, 2)
     assert runs.events(run, "resumed")[-1]["step"] == 3
     assert runs.exact(run) == undisturbed
     assert runs.release(run / "stages" / "out") == published

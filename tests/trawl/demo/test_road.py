@@ -110,6 +110,7 @@ def test_killed_anywhere_it_ends_with_the_same_corpus_and_the_same_loss(
     assert _processes_about(out) == []
 
 
+@pytest.mark.soak
 def test_on_s3_it_ends_with_the_same_corpus_and_the_same_loss(
     small_demo: Demo, s3: str, tmp_path: Path
 ) -> None:
