@@ -43,15 +43,19 @@ def content(folder: str | Path) -> dict[str, bytes]:
     }
 
 
-def ray_processes(folder_prefix: str = "trawl-ray-") -> list[int]:
-    """Return the processes whose command lines name a folder of our Ray."""
+def ray_processes(mark: str) -> list[int]:
+    """Return the processes of our Ray that have `mark` in their environment.
+
+    Beside this test others may have a Ray of their own.
+    """
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and int(entry.name) != os.getpid():
             try:
                 line = (entry / "cmdline").read_bytes()
+                environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if folder_prefix.encode() in line:
+            if b"trawl-ray-" in line and mark.encode() in environment:
                 found.append(int(entry.name))
     return found

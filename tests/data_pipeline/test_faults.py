@@ -24,7 +24,7 @@ RECIPE = CorpusRecipe.model_validate(
 )
 
 
-def _kill_when(arguments: list[str], out: Path, phase: str, units: int) -> bool:
+def _kill_when(arguments: list[str], out: Path, phase: str, units: int, mark: str = "") -> bool:
     """Start a build and kill its process group when `units` of `phase` are done; False if it ended.
 
     The ledger is what is watched: it is what the next run goes on from.
@@ -38,6 +38,7 @@ def _kill_when(arguments: list[str], out: Path, phase: str, units: int) -> bool:
     folder = out / "ledger" / phase
     while process.poll() is None:
         if folder.is_dir() and len(list(folder.glob("*.json"))) >= units:
+            assert not mark or ray_processes(mark)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return True
@@ -46,22 +47,26 @@ def _kill_when(arguments: list[str], out: Path, phase: str, units: int) -> bool:
 
 
 @pytest.mark.slow
-def test_a_build_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_build_that_is_killed_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = f"TRAWL_TEST={tmp_path}"
+    monkeypatch.setenv(*mark.split("=", 1))
     warc = small_web() / "warc" / "07.warc.gz"
     undisturbed, killed = tmp_path / "one", tmp_path / "two"
     trawl_corpus(*warc_build(str(undisturbed), warc))
     arguments = warc_build(str(killed), warc)
     for phase, units in (("gather", 1), ("detect", 1), ("shards", 1)):
-        assert _kill_when(arguments, killed, phase, units), f"the build ended before {phase}"
+        assert _kill_when(arguments, killed, phase, units, mark), f"the build ended before {phase}"
     trawl_corpus(*arguments)
     assert content(killed) == content(undisturbed)
     attempts = [e for e in read_events(killed / "events.jsonl") if e["kind"] == "build"]
     assert len(attempts) == 4
     for _ in range(100):  # the processes of a killed Ray see that their parent is gone
-        if not ray_processes():
+        if not ray_processes(mark):
             break
         time.sleep(0.1)
-    assert not ray_processes()
+    assert not ray_processes(mark)
 
 
 def sleepy_or_deadly(work: Work) -> dict[str, object]:
