@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from launch.job import Job, Retry
 from pretrain.exit_codes import ExitCode, worst
@@ -64,24 +65,16 @@ def write_ending(job_folder: Path, number: int, ending: NodeEnding) -> None:
 
 def endings(job_folder: Path, number: int) -> list[NodeEnding]:
     """Return the endings that the machines left, in their order."""
-    found = sorted(folder_of(job_folder, number).glob("node-*.json"))
+    found = folder_of(job_folder, number).glob("node-*.json")
     read = [NodeEnding(**json.loads(path.read_text(encoding="utf-8"))) for path in found]
     return sorted(read, key=lambda ending: ending.node)
 
 
 def cause_of(code: int) -> str:
     """Name what exit `code` stands for; a negative code is the signal that killed the attempt."""
-    if code < 0:
-        return "bad-node"
-    names = {
-        ExitCode.DONE: "done",
-        ExitCode.USER_ERROR: "user-error",
-        ExitCode.PREEMPTED: "preempted",
-        ExitCode.BAD_NODE: "bad-node",
-        ExitCode.DATA_ERROR: "data-error",
-        ExitCode.NUMERICS: "numerics",
-    }
-    return names[ExitCode(code)] if code in list(names) else "failure"
+    meant = ExitCode.BAD_NODE if code < 0 else ExitCode.FAILURE
+    meant = ExitCode(code) if code in set(ExitCode) else meant
+    return meant.name.lower().replace("_", "-")
 
 
 def code_of(found: Iterable[NodeEnding], nodes: int) -> int:
@@ -112,13 +105,27 @@ def newest(job_folder: Path) -> int:
     return max((event.get("attempt", 0) for event in read_events(job_folder / EVENTS)), default=0)
 
 
-def history(job_folder: Path) -> list[Attempt]:
-    """Return the attempts since the job was submitted; one whose end nobody told has no cause."""
-    found: dict[int, Attempt] = {}
+def since_submission(job_folder: Path) -> list[dict[str, Any]]:
+    """Return the events since the job was last submitted."""
+    found: list[dict[str, Any]] = []
     for event in read_events(job_folder / EVENTS):
         if event["kind"] == "submitted":
             found.clear()
-        elif event["kind"] == "attempt-started":
+        else:
+            found.append(event)
+    return found
+
+
+def was_told(job_folder: Path, kind: str) -> bool:
+    """Whether there was an event of `kind` since the job was last submitted."""
+    return any(event["kind"] == kind for event in since_submission(job_folder))
+
+
+def history(job_folder: Path) -> list[Attempt]:
+    """Return the attempts since the job was submitted; one whose end nobody told has no cause."""
+    found: dict[int, Attempt] = {}
+    for event in since_submission(job_folder):
+        if event["kind"] == "attempt-started":
             found[event["attempt"]] = Attempt(event["attempt"])
         elif event["kind"] == "attempt-ended":
             ended = Attempt(event["attempt"], event["cause"], event.get("progress", 0))

@@ -13,7 +13,6 @@ from launch import attempts
 from launch.progress import progress_of
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
-from trawl.events import read_events
 
 _NO_MORE = 3
 
@@ -33,16 +32,9 @@ def end(folder: Path, number: int, nodes: int) -> int:
     """Write how the attempt ended; 0 if there is to be another."""
     code = attempts.code_of(attempts.endings(folder, number), nodes)
     progress = progress_of(attempts.job_of(folder))
-    again = attempts.end(folder, number, code, progress, stopped=was_stopped(folder))
+    stopped = attempts.was_told(folder, "stop-asked")
+    again = attempts.end(folder, number, code, progress, stopped=stopped)
     return 0 if again else _NO_MORE
-
-
-def was_stopped(folder: Path) -> bool:
-    """Whether somebody asked for the end of the job since it was submitted."""
-    kinds = [event["kind"] for event in read_events(folder / attempts.EVENTS)]
-    if "submitted" in kinds:
-        kinds = kinds[len(kinds) - 1 - kinds[::-1].index("submitted") :]
-    return "stop-asked" in kinds
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,13 +6,13 @@ FOLDER is the job's, which the machines share. Slurm, ssh and the local supervis
 """
 
 import argparse
-import ctypes
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,8 +23,8 @@ from launch.job import Job, Secret
 from pretrain.exit_codes import ExitCode
 from trawl import recipe, storage
 from trawl.errors import RequestError
+from trawl.parent import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _POLL_SECONDS = 0.2
 
 
@@ -125,13 +125,6 @@ def last_words(log: Path) -> str:
 
 def _start(words: list[str], log: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start `python -m WORDS` in a process group of its own that dies with this process."""
-    parent = os.getpid()
-
-    def die_with_parent() -> None:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGKILL)
-
     return subprocess.Popen(
         [sys.executable, "-m", *words],
         stdin=subprocess.DEVNULL,
@@ -139,7 +132,7 @@ def _start(words: list[str], log: int, environment: dict[str, str]) -> subproces
         stderr=log,
         start_new_session=True,
         env={**os.environ, **environment},
-        preexec_fn=die_with_parent if sys.platform.startswith("linux") else None,
+        preexec_fn=partial(die_with_parent, os.getpid()),
     )
 
 

@@ -6,8 +6,6 @@ from pydantic import Field, model_validator
 
 from trawl.recipe import Recipe
 
-BACKENDS = ("local", "ssh", "slurm", "kubernetes", "ray")
-
 
 class Slurm(Recipe):
     """What Slurm alone is asked."""

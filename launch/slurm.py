@@ -6,12 +6,11 @@ from pathlib import Path
 
 from launch import attempts
 from launch.job import Job
-from launch.rendering import render
+from launch.rendering.slurm import SCRIPT, render
 from trawl import storage
 from trawl.errors import RequestError, WorkError
-from trawl.events import EventLog, read_events
+from trawl.events import EventLog
 
-SCRIPT = "job.sbatch"
 _POLL_SECONDS = 0.5
 _LOOKS = 10
 # States in which Slurm still means to run a job or runs it.
@@ -35,25 +34,24 @@ def submit(job: Job, folder: Path) -> str:
 
 
 def number_of(folder: Path) -> str | None:
-    """Return the Slurm job of the newest submission."""
-    found = None
-    for event in read_events(folder / attempts.EVENTS):
-        if event["kind"] == "queued":
-            found = str(event["slurm"])
-    return found
+    """Return the Slurm job of the newest submission, if Slurm took it."""
+    queued = (e for e in attempts.since_submission(folder) if e["kind"] == "queued")
+    return next((str(event["slurm"]) for event in queued), None)
 
 
 def running(folder: Path) -> str | None:
     """Say what Slurm is doing with the job, in its own word, or None if it is over."""
     number = number_of(folder)
-    for look in range(_LOOKS if number is not None else 0):
-        state = _state(str(number))
+    if number is None:
+        return None
+    # Between two attempts Slurm may for a moment call the job ended.
+    for _ in range(_LOOKS):
+        state = _state(number)
         if state in _LIVE:
             return state.lower()
-        # Between two attempts Slurm may for a moment call the job ended.
-        if _is_told_to_be_over(folder):
-            return None
-        time.sleep(_POLL_SECONDS * bool(_LOOKS - 1 - look))
+        if attempts.was_told(folder, "job-ended"):
+            break
+        time.sleep(_POLL_SECONDS)
     return None
 
 
@@ -66,15 +64,6 @@ def _state(number: str) -> str:
             return ""
         raise
     return said.split()[0] if said.split() else ""
-
-
-def _is_told_to_be_over(folder: Path) -> bool:
-    """Whether the script of the newest submission wrote that the job has ended."""
-    over = False
-    for event in read_events(folder / attempts.EVENTS):
-        if event["kind"] in ("submitted", "job-ended"):
-            over = event["kind"] == "job-ended"
-    return over
 
 
 def stop(folder: Path) -> None:

@@ -29,14 +29,13 @@ class SshAttempt:
     def __init__(self, job: Job, folder: Path, number: int) -> None:
         self.job, self.folder, self.number = job, folder, number
         self.hosts: list[str] = []
-        self.stopped_at: float | None = None
+        self.stopped = False
         self._told_at = -_TELL_SECONDS
         self._parts: list[subprocess.Popen[bytes]] = []
 
     def stop(self) -> None:
         """Have every machine's part told to save and end."""
-        if self.stopped_at is None:
-            self.stopped_at = time.monotonic()
+        self.stopped = True
 
     def run(self) -> int:
         """Run the attempt to its end and return its code; a machine that left no word is bad."""
@@ -70,7 +69,7 @@ class SshAttempt:
         ended_at: float | None = None
         while any(part.poll() is None for part in self._parts):
             time.sleep(_POLL_SECONDS)
-            if self.stopped_at is not None and time.monotonic() - self._told_at > _TELL_SECONDS:
+            if self.stopped and time.monotonic() - self._told_at > _TELL_SECONDS:
                 self._tell()
             if ended_at is None and any(part.poll() is not None for part in self._parts):
                 ended_at = time.monotonic()

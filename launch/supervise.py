@@ -52,20 +52,17 @@ class Supervisor:
 
     def run(self) -> int:
         """Run attempts to the end and return the exit code of the last."""
-        number = attempts.newest(self.folder)
-        code = 0
-        again = True
-        while again:
+        kind = SshAttempt if self.job.place.backend == "ssh" else LocalAttempt
+        number, code = attempts.newest(self.folder) + 1, 0
+        while attempts.begin(self.folder, number, progress_of(self.job)):
+            self.attempt = kind(self.job, self.folder, number)
+            if self.stopped:
+                self.attempt.stop()
+            code = self.attempt.run()
+            progress = progress_of(self.job)
+            if not attempts.end(self.folder, number, code, progress, stopped=self.stopped):
+                break
             number += 1
-            again = attempts.begin(self.folder, number, progress_of(self.job))
-            if again:
-                kind = SshAttempt if self.job.place.backend == "ssh" else LocalAttempt
-                self.attempt = kind(self.job, self.folder, number)
-                if self.stopped:
-                    self.attempt.stop()
-                code = self.attempt.run()
-                progress = progress_of(self.job)
-                again = attempts.end(self.folder, number, code, progress, stopped=self.stopped)
         return code
 
 

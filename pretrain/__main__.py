@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pretrain.exit_codes import ExitCode
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
-from pretrain.ranks import die_with_parent
+from pretrain.ranks import die_with_launcher
 from trawl.errors import TrawlError
 
 
@@ -30,7 +30,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run one rank and return its exit code; an error becomes one line for the launcher."""
     options = parse(arguments)
-    die_with_parent()
+    die_with_launcher()
     rank = int(os.environ.get("RANK", "0"))
     try:
         from pretrain import stages

@@ -1,10 +1,7 @@
 """The ranks of a run: how a process joins them, speaks with them, and dies with its launcher."""
 
-import ctypes
 import datetime
 import os
-import signal
-import sys
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,8 +9,8 @@ import torch
 from torch import distributed
 
 from pretrain.exit_codes import NodeError
+from trawl.parent import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 # A rank may write, evaluate or upload alone for this long while the others wait for it.
 PATIENCE = datetime.timedelta(hours=2)
 
@@ -91,18 +88,14 @@ def alone() -> Ranks:
     return Ranks(0, 0, 1, torch.device(kind))
 
 
-def die_with_parent() -> None:
+def die_with_launcher() -> None:
     """Have the kernel kill this process when the torchrun that started it dies, however it dies.
 
     torchrun starts each rank in a session of its own, so a `kill -9` of the launcher or of its
     process group would leave the ranks training on beside the run that replaces them.
     """
-    if not sys.platform.startswith("linux") or "TORCHELASTIC_RUN_ID" not in os.environ:
-        return
-    parent = int(os.environ.get("TRAWL_LAUNCHER", "0"))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent and os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        die_with_parent(int(os.environ.get("TRAWL_LAUNCHER", "0")) or None)
 
 
 def join() -> Ranks:

@@ -153,21 +153,28 @@ def _job(job: Job, first: str, restarts: int) -> dict[str, Any]:
     }
 
 
+def _queued(job: Job) -> dict[str, Any]:
+    """Return the metadata of the object that waits in the job's queue, where it has one."""
+    content = metadata(job)
+    if job.place.kubernetes.queue:
+        content["labels"]["kueue.x-k8s.io/queue-name"] = job.place.kubernetes.queue
+    return content
+
+
 def _indexed_job(job: Job) -> dict[str, Any]:
     name = name_of(job)
-    labels = metadata(job)
-    if job.place.kubernetes.queue:
-        labels["labels"]["kueue.x-k8s.io/queue-name"] = job.place.kubernetes.queue
     specification = _job(job, f"{name}-0.{name}", job.retry.bad_node * job.place.nodes)
-    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": labels, "spec": specification}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _queued(job),
+        "spec": specification,
+    }
 
 
 def _job_set(job: Job) -> dict[str, Any]:
     """Return a JobSet, which starts all machines anew where one fails."""
     name = name_of(job)
-    labels = metadata(job)
-    if job.place.kubernetes.queue:
-        labels["labels"]["kueue.x-k8s.io/queue-name"] = job.place.kubernetes.queue
     first = f"{name}-nodes-0-0.{name}"
     restarts = job.retry.bad_node
     if job.retry.preempted == "unlimited":
@@ -182,7 +189,7 @@ def _job_set(job: Job) -> dict[str, Any]:
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
-        "metadata": labels,
+        "metadata": _queued(job),
         "spec": specification,
     }
 

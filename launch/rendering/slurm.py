@@ -5,6 +5,8 @@ import shlex
 
 from launch.job import Job
 
+SCRIPT = "job.sbatch"
+
 # `{{` and `}}` are the shell's own braces.
 _BODY = """\
 # The first node is where the others meet it. Its address stands in Slurm's own table of nodes.
@@ -42,7 +44,7 @@ def render(job: Job, folder: str) -> dict[str, str]:
     )
     body = _BODY.format(python=python, folder=place, srun=_container(job), node=shlex.quote(node))
     lines = ["#!/usr/bin/env bash", *_options(job, folder), "set -uo pipefail", *job.place.setup]
-    return {"job.sbatch": "\n".join([*lines, body])}
+    return {SCRIPT: "\n".join([*lines, body])}
 
 
 def _options(job: Job, folder: str) -> list[str]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.ports import free_ports
+
 _CONFIGURATION = """
 worker_processes 1; daemon off; pid {folder}/pid; error_log {folder}/error.log;
 events {{ worker_connections 256; }}
@@ -46,12 +48,6 @@ class Nginx:
             time.sleep(0.01)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextlib.contextmanager
 def nginx(folder: Path, certificate: Path, root: Path, locations: str) -> Iterator[Nginx]:
     """Serve `root` and `locations` until the block ends; skips the test where nginx is missing."""
@@ -59,7 +55,7 @@ def nginx(folder: Path, certificate: Path, root: Path, locations: str) -> Iterat
     if program is None:
         pytest.skip("nginx is not installed: apt-get install nginx-light")
     folder.mkdir()
-    running = Nginx(_free_port(), _free_port(), folder)
+    running = Nginx(*free_ports(2), folder)
     for path in (*folder.parents, folder, root, *root.rglob("*")):
         with contextlib.suppress(OSError):  # its worker may be another user
             path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))

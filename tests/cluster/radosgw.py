@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.cluster.s3_servers import ACCESS, SECRET, free_port, make_bucket, running, wait_until_up
+from tests.cluster.ports import free_ports
+from tests.cluster.s3_servers import ACCESS, SECRET, make_bucket, running, wait_until_up
 
 PROGRAMS = ("ceph", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 _STORE_BYTES = 6 << 30
@@ -85,7 +86,8 @@ class _Cluster:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._fsid = folder, str(uuid.uuid4())
-        self._mon, self._port = f"127.0.0.1:{free_port()}", free_port()
+        monitor, self._port = free_ports(2)
+        self._mon = f"127.0.0.1:{monitor}"
         self._conf = folder / "ceph.conf"
         for part in ("mon", "osd", "rgw"):
             (folder / part).mkdir()

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -11,15 +10,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 
+from tests.cluster.ports import free_port
+
 BUCKET = "trawl"
 ACCESS, SECRET = "trawl", "trawl-secret"
-
-
-def free_port() -> int:
-    """Return a port of this machine that no one listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextlib.contextmanager

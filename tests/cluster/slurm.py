@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.cluster.ports import free_ports
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 NODES = ("n1", "n2")
 _PATIENCE = 120.0
@@ -180,18 +182,10 @@ def _on_node(name: str) -> list[int]:
     return [*steps, *found]
 
 
-def _free_ports(count: int) -> list[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(listener.getsockname()[1]) for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
-
-
 @contextmanager
 def slurm(folder: Path, cpus: int = 1) -> Iterator[Slurm]:
     """Run a Slurm of two nodes whose files lie in `folder`."""
-    controller, *ports = _free_ports(3)
+    controller, *ports = free_ports(3)
     lines = [
         f"NodeName={name} NodeHostname={socket.gethostname()} NodeAddr=127.0.0.1 Port={port} "
         f"CPUs={cpus} RealMemory=4000"

@@ -2,8 +2,7 @@
 
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from launch.place import Place
 from launch.place import Slurm as SlurmOptions
 from tests.cluster.slurm import Slurm, missing
 from tests.cluster.slurm import slurm as running_slurm
+from tests.launch.watching import told, wait_until
 from tests.pretrain import forked, runs
 from tests.pretrain.tiny_corpus import write
 from trawl.errors import RequestError
@@ -41,19 +41,6 @@ def here(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
 def job(name: str, work: Work, **place: object) -> Job:
     where = {"backend": "slurm", "python": sys.executable, "folder": str(ROOT), **place}
     return Job(name=name, run=work, place=Place.model_validate(where), grace_seconds=60)
-
-
-def wait_until(seen: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + runs.PATIENCE
-    while not seen():
-        assert time.monotonic() < deadline, told(folder)
-        time.sleep(0.1)
-
-
-def told(folder: Path) -> str:
-    """Everything that a failure may be understood by."""
-    logs = [path.read_text() for path in sorted(folder.glob("slurm-*.log"))]
-    return "\n".join([str(list(read_events(folder / "events.jsonl"))), *logs, state.logs(folder)])
 
 
 def wait_for_end(folder: Path) -> str:

@@ -3,8 +3,7 @@
 import os
 import signal
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,9 @@ from launch.job import Job, Retry, Work
 from launch.place import Place
 from tests.cluster.hosts import Hosts, missing
 from tests.cluster.hosts import hosts as running_hosts
+from tests.launch.watching import told, wait_until
 from tests.pretrain import runs
 from tests.pretrain.tiny_corpus import write
-from trawl.events import read_events
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())} here")
@@ -41,19 +40,6 @@ def job(two: Hosts, recipe: Path) -> Job:
     work = Work(pretrain=str(recipe))
     place_of_it = Place.model_validate(place)
     return Job(name="two", run=work, place=place_of_it, retry=Retry(bad_node=2), grace_seconds=60)
-
-
-def told(folder: Path) -> str:
-    """Everything that a failure may be understood by."""
-    logs = [path.read_text() for path in sorted(folder.glob("attempt-*/*.log"))]
-    return "\n".join([str(list(read_events(folder / "events.jsonl"))), *logs])
-
-
-def wait_until(seen: Callable[[], bool], folder: Path) -> None:
-    deadline = time.monotonic() + runs.PATIENCE
-    while not seen():
-        assert time.monotonic() < deadline, told(folder)
-        time.sleep(0.1)
 
 
 def agents(folder: Path, node: int) -> list[int]:

@@ -1,20 +1,15 @@
 """A run over several machines: each starts its own ranks, and they meet at the first one's port."""
 
-import socket
 from pathlib import Path
 
 import pytest
 
 from pretrain.exit_codes import ExitCode
 from pretrain.local_launch import Meeting
+from tests.cluster.ports import free_port
 from tests.pretrain import runs
 from tests.pretrain.conftest import Corpora
 from trawl.errors import RequestError
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_two_machines_with_a_rank_each_train_as_one_with_two(
