@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 from step.plain import Batch, dense, plain_loss
-from step.samples import WORDS, write
+from step.samples import LXMERT_CAPTIONS, WORDS, write
 from torch import Tensor, nn
 from transformers import BertTokenizer
 
@@ -47,8 +47,13 @@ class Setting:
     name: str
     objectives: tuple[str, ...]
     changes: Mapping[str, Any] = field(default_factory=dict)
+    captions: float = 1.0
+    """The share of captions among its texts; the others are as short as questions."""
 
 
+LXMERT = ("mlm", "itm", "moc-confidence", "attributes", "mrfr-smooth-l1")
+# Images of fewer than 36 regions, which the released code cannot read.
+LXMERT_CHANGES = {"region_count": "sound", "answer_head": False, "questions": False}
 SETTINGS = {
     "oscar": Setting("oscar", ("mlm", "contrast")),
     "imagebert": Setting("imagebert", ("mlm", "moc", "mrfr", "itm")),
@@ -61,12 +66,8 @@ SETTINGS = {
             "fusion_dropout_prob": 0.0,
         },
     ),
-    # Images of fewer than 36 regions, which the released code cannot read.
-    "lxmert": Setting(
-        "lxmert",
-        ("mlm", "itm", "moc-confidence", "attributes", "mrfr-smooth-l1"),
-        {"region_count": "sound", "answer_head": False, "questions": False},
-    ),
+    "lxmert": Setting("lxmert", LXMERT, LXMERT_CHANGES, LXMERT_CAPTIONS),
+    "lxmert, captions": Setting("lxmert", LXMERT, LXMERT_CHANGES),
     "xvlm, images": Setting(
         "xvlm",
         ("itc", "itm-hard", "mlm", "bbox"),
@@ -189,21 +190,21 @@ def measured(model: Model, rounds: int) -> dict[str, Spent]:
 def show(name: str, size: str, samples: float, tokens: float, spent: dict[str, Spent]) -> None:
     ours, most, longest = spent["ours"], spent["max"], spent["longest"]
     print(
-        f"{name:14} {size:5} {samples / ours.cpu:10.2f} {tokens / ours.cpu:10.0f} "
+        f"{name:16} {size:5} {samples / ours.cpu:10.2f} {tokens / ours.cpu:10.0f} "
         f"{samples / most.cpu:10.2f} {most.cpu / ours.cpu:7.2f} {most.wall / ours.wall:6.2f} "
         f"{most.passes / ours.passes:8.2f} {longest.cpu / ours.cpu:8.2f}",
         flush=True,
     )
 
 
-def compare(corpus: Corpus, names: list[str], size: str, rounds: int) -> None:
+def compare(corpora: Mapping[float, Corpus], names: list[str], size: str, rounds: int) -> None:
     """Measure the families `names` of one size, and print a line for each."""
     pieces = {}
     for name, setting in SETTINGS.items():
         if setting.name not in names:
             continue
         count = SAMPLES[size].get(setting.name, USUAL_SAMPLES[size])
-        model = Model(corpus, setting, size, count)
+        model = Model(corpora[setting.captions], setting, size, count)
         spent, tokens = measured(model, rounds), model.tokens()
         show(name, size, count, tokens, spent)
         print(
@@ -238,13 +239,16 @@ def main() -> None:
     asked = options.parse_args()
     torch.set_num_threads(asked.threads)
     print(
-        f"{'family':14} {'size':5} {'samples/s':>10} {'tokens/s':>10} {'plain':>10} {'ratio':>7} "
+        f"{'family':16} {'size':5} {'samples/s':>10} {'tokens/s':>10} {'plain':>10} {'ratio':>7} "
         f"{'wall':>6} {'passes':>8} {'longest':>8}"
     )
     with tempfile.TemporaryDirectory() as folder:
-        corpus = write(Path(folder), max(USUAL_SAMPLES.values()))
+        corpora = {
+            share: write(Path(folder) / str(share), max(USUAL_SAMPLES.values()), share)
+            for share in {setting.captions for setting in SETTINGS.values()}
+        }
         for size in asked.sizes:
-            compare(corpus, asked.families, size, asked.rounds)
+            compare(corpora, asked.families, size, asked.rounds)
 
 
 if __name__ == "__main__":
