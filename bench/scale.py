@@ -13,8 +13,6 @@ count against the smallest. All chance is a function of the candidate.
 import argparse
 import concurrent.futures
 import contextlib
-import hashlib
-import json
 import multiprocessing
 import os
 import tempfile
@@ -25,12 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
 
 from data_pipeline.aggregation import aggregate, bucket_count, bucket_units
 from data_pipeline.cluster import cluster
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.scheduling import PHASES, Driver, Scheduler, attempt
-from data_pipeline.steps.buckets import bucket_of_image
+from data_pipeline.steps.buckets import bucket_of_image, digest_of_text
 from data_pipeline.steps.route import ROUTED
 from data_pipeline.steps.tables import (
     DETECTIONS,
@@ -45,6 +45,10 @@ from trawl import chance, storage
 from trawl.errors import WorkError
 from trawl.events import EventLog, read_events
 
+Numbers = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Scores = npt.NDArray[np.float64]
+PIECE = 10_000  # candidates drawn at a time
 ADDRESSES = 1.6  # candidates an image
 FAMILY = 50  # of as many images, one in ten looks like another of them
 WORDS = ("red", "old", "small", "boat", "tower", "horse", "market", "bridge", "garden", "street")
@@ -55,44 +59,76 @@ def draw(work: Work) -> Result:
     """Draw the routed candidates of one partition."""
     inputs = work.unit.inputs
     partition, rows, images = (int(inputs[name]) for name in ("partition", "rows", "images"))
-    generator = chance.generator("scale", partition)
     with partitioned(work.place("routed.parquet"), ROUTED) as table:
-        for row, image in enumerate(generator.integers(0, images, rows).tolist()):
-            pair = _pair(partition, row, image, generator.random(3).tolist())
-            table.add(bucket_of_image(pair["sha256"], int(inputs["buckets"])), pair)
+        for first in range(0, rows, PIECE):
+            numbers = np.arange(first, min(rows, first + PIECE))
+            generator = chance.generator("scale", partition, first)
+            image = generator.integers(0, images, len(numbers), dtype=np.uint64)
+            drawn = _pairs(partition, numbers, image, generator.random((len(numbers), 3)))
+            buckets = [bucket_of_image(one, int(inputs["buckets"])) for one in drawn["sha256"]]
+            table.add_table(np.array(buckets), pa.table(drawn, schema=ROUTED))
     return {"counts": {"pairs": rows}}
 
 
-def _pair(partition: int, row: int, image: int, chances: list[float]) -> dict[str, Any]:
-    """Return one routed candidate; what belongs to the image follows from its number."""
-    digest = hashlib.sha256(str(image).encode()).hexdigest()
-    look = chance.seed_of("look", image)
-    if chance.seed_of("twin", image) % 10 == 0:
-        look = chance.seed_of("look", image // FAMILY * FAMILY) ^ (0b11 << image % 60)
-    if chances[0] < COMMON:
-        text = f"Welcome to shop {int(chances[1] * 50)}"
-    else:
-        words = [WORDS[int(c * 1e6) % len(WORDS)] for c in chances]
-        text = f"A {' '.join(words)} near number {int(chances[1] * 1e9)}"
-    return {
-        "sha256": digest,
+def _pairs(partition: int, rows: Numbers, images: Hashes, chances: Scores) -> dict[str, Any]:
+    """Return routed candidates by column; what belongs to an image follows from its number."""
+    count = len(rows)
+    looks = _mixed(images, 1)
+    family = _mixed(images // FAMILY * FAMILY, 1) ^ (np.uint64(0b11) << images % np.uint64(60))
+    looks = np.where(_mixed(images, 2) % np.uint64(10) == 0, family, looks)
+    host, number = (images % 9973).tolist(), images.tolist()
+    same: dict[str, Any] = {
         "partition": partition,
-        "row": row,
-        "url": f"http://host{image % 9973}.example/pictures/{image}/{partition}-{row}.jpg",
-        "page": f"http://host{image % 9973}.example/pages/{row % 97}.html",
-        "position": row % 40,
-        "texts": json.dumps([["alt", text, 1.0], ["title", f"{text} at dusk", 0.8]]),
         "robots": "[]",
         "licence": "",
         "extra": "",
         "width": 800,
         "height": 600,
-        "phash": f"{look:016x}",
         "unit": f"{partition}-00000",
         "offset": 0,
         "size": 1,
         "kind": "jpeg",
     }
+    return {
+        **{name: [value] * count for name, value in same.items()},
+        "sha256": _hexed(np.stack([_mixed(images, salt) for salt in range(3, 7)], axis=1)),
+        "row": rows,
+        "url": [
+            f"http://host{h}.example/pictures/{n}/{partition}-{row}.jpg"
+            for h, n, row in zip(host, number, rows.tolist(), strict=True)
+        ],
+        "page": [
+            f"http://host{h}.example/pages/{row % 97}.html"
+            for h, row in zip(host, rows.tolist(), strict=True)
+        ],
+        "position": rows % 40,
+        "texts": [
+            f'[["alt", "{text}", 1.0], ["title", "{text} at dusk", 0.8]]'
+            for text in map(_text, chances.tolist())
+        ],
+        "phash": _hexed(looks[:, None]),
+    }
+
+
+def _text(chances: list[float]) -> str:
+    if chances[0] < COMMON:
+        return f"Welcome to shop {int(chances[1] * 50)}"
+    words = [WORDS[int(c * 1e6) % len(WORDS)] for c in chances]
+    return f"A {' '.join(words)} near number {int(chances[1] * 1e9)}"
+
+
+def _mixed(values: Hashes, salt: int) -> Hashes:
+    """Return 64 bits that look drawn for each value (splitmix64)."""
+    mixed = values + np.uint64(salt * 0x9E3779B97F4A7C15 % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _hexed(values: Hashes) -> list[str]:
+    """Return each row of `values` [rows, words] in hexadecimal digits."""
+    digits, width = values.astype(">u8").tobytes().hex(), values.shape[1] * 16
+    return [digits[place : place + width] for place in range(0, len(digits), width)]
 
 
 def score(work: Work) -> Result:
@@ -102,23 +138,33 @@ def score(work: Work) -> Result:
     with partitioned(work.place("scored.parquet"), SCORED) as table:
         for place in work.earlier("route", "routed.parquet").values():
             for part in iterate_partition(place, bucket):
-                for row in part.to_pylist():
-                    scored = _scored(row)
-                    counts[scored["reason"] or "passed"] += 1
-                    table.add(row["partition"], scored)
+                drawn = _scored(part)
+                counts.update(reason or "passed" for reason in drawn["reason"])
+                where = part.column("partition").to_numpy().astype(np.int64)
+                table.add_table(where, pa.table(drawn, schema=SCORED))
     return {"counts": dict(counts)}
 
 
-def _scored(row: dict[str, Any]) -> dict[str, Any]:
-    texts = json.loads(row["texts"])
-    value = round(int(row["sha256"][:6], 16) / 2**24, 4)
-    captions = [
-        {"text": text, "source": source, "score": round(value * trust, 4)}
-        for source, text, trust in texts
-    ]
-    known = {name: row[name] for name in SCORED.names if name in row}
-    reason = "" if value >= 0.2 else "low-score"
-    return {**known, "reason": reason, "captions": json.dumps(captions), "evidence": "[]"}
+def _scored(part: pa.Table) -> dict[str, Any]:
+    """Return scored pairs by column: the first text scores what its image's hash begins with."""
+    values = [int(one[:6], 16) / 2**24 for one in part.column("sha256").to_pylist()]
+    scores = [(round(value, 4), round(value * 0.8, 4)) for value in values]
+    texts = [said[10 : said.index('"', 10)] for said in part.column("texts").to_pylist()]
+    known = {name: part.column(name) for name in SCORED.names if name in part.column_names}
+    return {
+        **known,
+        "reason": ["" if first >= 0.2 else "low-score" for first, _ in scores],
+        "captions": [
+            f'[{{"text": "{text}", "source": "alt", "score": {first}}}, '
+            f'{{"text": "{text} at dusk", "source": "title", "score": {second}}}]'
+            for text, (first, second) in zip(texts, scores, strict=True)
+        ],
+        "evidence": ["[]"] * len(texts),
+        "text_digests": [
+            [digest_of_text(text), digest_of_text(f"{text} at dusk")] for text in texts
+        ],
+        "text_scores": scores,
+    }
 
 
 def detect(work: Work) -> Result:

@@ -9,6 +9,7 @@ import hashlib
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 _DIGITS = 12
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -20,9 +21,11 @@ def bucket_of_image(sha256: str, buckets: int) -> int:
     return int(sha256[:_DIGITS], 16) * buckets >> 4 * _DIGITS
 
 
-def bucket_of_digest(digest: bytes, buckets: int) -> int:
-    """Return the bucket of something that goes by its digest."""
-    return int.from_bytes(digest[:8], "big") % buckets
+def buckets_of_digests(digests: pa.Array, buckets: int) -> npt.NDArray[np.int64]:
+    """Return the bucket of each of `digests`, of 16 bytes each: it goes by the first eight."""
+    content = np.frombuffer(digests.buffers()[1] or b"", dtype=">u8").reshape(-1, 2)
+    firsts = content[digests.offset : digests.offset + len(digests), 0].astype(np.uint64)
+    return (firsts % np.uint64(buckets)).astype(np.int64)
 
 
 def digest_of_text(key: str) -> bytes:

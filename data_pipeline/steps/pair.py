@@ -13,8 +13,6 @@ SAME_BYTES = "duplicate"
 SAME_LOOK = "near-duplicate"
 
 Captions = tuple[tuple[str, str, float], ...]  # text, source, score; best first
-COLUMNS = ("partition", "row", "url", "page", "position", "sha256", "phash", "captions", "reason")
-_SINGLE = ("partition", "row", "url", "page", "position", "sha256", "phash")
 
 
 @dataclass(frozen=True)
@@ -69,16 +67,6 @@ class Outcome:
             "captions": captions_to_json(self.pair.captions),
             "same_as": self.same_as,
         }
-
-
-def pair_of(row: Row, threshold: float) -> Pair:
-    """Return the pair of a scored row with the captions that reach the threshold."""
-    captions = tuple(
-        (caption["text"], caption["source"], caption["score"])
-        for caption in json.loads(row["captions"])
-        if caption["score"] >= threshold
-    )
-    return Pair(**{name: row[name] for name in _SINGLE}, captions=captions)
 
 
 def captions_to_json(captions: Captions) -> str:

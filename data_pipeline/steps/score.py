@@ -25,8 +25,10 @@ from data_pipeline.steps.agreement import (
     model_sha256,
     seen_in,
 )
+from data_pipeline.steps.buckets import digest_of_text
 from data_pipeline.steps.clip_scores import ClipScores
 from data_pipeline.steps.decontaminate import EVALUATION_SET, of_evaluation_sets
+from data_pipeline.steps.pair import text_key
 from data_pipeline.steps.tables import SCORED, Row, iterate_partition, iterate_rows, partitioned
 from data_pipeline.units import Result, Work
 from trawl import storage
@@ -72,6 +74,8 @@ def _scored(pair: Row, captions: list[Row], evidence: list[float | None], thresh
         "reason": "" if best >= threshold else LOW,
         "captions": json.dumps(captions, ensure_ascii=False),
         "evidence": json.dumps(evidence),
+        "text_digests": [digest_of_text(text_key(caption["text"])) for caption in captions],
+        "text_scores": [caption["score"] for caption in captions],
     }
 
 

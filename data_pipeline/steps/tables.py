@@ -112,6 +112,8 @@ SCORED = pa.schema(
         ("reason", pa.string()),
         ("captions", pa.string()),  # JSON list of {text, source, score}, best first
         ("evidence", pa.string()),
+        ("text_digests", pa.list_(pa.binary(16))),  # what stands for each of these texts,
+        ("text_scores", pa.list_(pa.float64())),  # and its score
     ]
 )
 OUTCOMES = pa.schema(
@@ -342,6 +344,15 @@ def write_rows(uri: str, rows: Iterable[Row], schema: pa.Schema, group: int = 10
             if waiting or not count:
                 writer.write_table(pa.Table.from_pylist(waiting, schema=schema))
     return count
+
+
+def write_table(uri: str, table: pa.Table, group: int = 10_000) -> None:
+    """Write a table with row groups of `group` rows."""
+    with (
+        storage.open_atomic(uri) as file,
+        pq.ParquetWriter(file, table.schema, compression="zstd") as writer,
+    ):
+        writer.write_table(table, row_group_size=group)
 
 
 def read_rows(uri: str, columns: Sequence[str] | None = None) -> list[Row]:
