@@ -16,7 +16,7 @@ _NO_DROPS = {"passed", "kept", "images", "bytes", "candidates", "urls", "pages",
 
 
 @dataclass
-class _Phase:
+class Phase:
     """What the log tells of one phase."""
 
     units: int = 0
@@ -36,10 +36,7 @@ def status_lines(uri: str) -> Iterator[str]:
     phases = read_phases(read_events(place))
     for name, phase in phases.items():
         yield _line(name, phase)
-    drops = Counter[str]()
-    for name in ("download", "image_filter", "sentences", "score", "choose", "aggregate"):
-        if name in phases:
-            drops.update({f"{name}: {k}": v for k, v in phases[name].counts.items() if _is_drop(k)})
+    drops = drops_by_reason(phases)
     if drops:
         yield "drops by reason (images and candidates, as the steps counted them):"
         yield from (f"  {count:9,} {reason}" for reason, count in drops.most_common())
@@ -48,18 +45,24 @@ def status_lines(uri: str) -> Iterator[str]:
         yield f"complete: {manifest.samples:,} samples, manifest_sha256 {manifest_sha256(uri)}"
 
 
-def _is_drop(name: str) -> bool:
-    return name not in _NO_DROPS
+def drops_by_reason(phases: dict[str, Phase]) -> Counter[str]:
+    """Return what the steps dropped, images and candidates as they counted, by `step: reason`."""
+    drops = Counter[str]()
+    for name in ("download", "image_filter", "sentences", "score", "choose", "aggregate"):
+        if name in phases:
+            counts = phases[name].counts
+            drops.update({f"{name}: {k}": v for k, v in counts.items() if k not in _NO_DROPS})
+    return drops
 
 
-def read_phases(events: Iterator[dict[str, Any]]) -> dict[str, _Phase]:
+def read_phases(events: Iterator[dict[str, Any]]) -> dict[str, Phase]:
     """Return the phases of the log's builds, in order; a unit that was done twice counts once."""
-    phases: dict[str, _Phase] = {}
+    phases: dict[str, Phase] = {}
     seen: set[tuple[str, str]] = set()
     for event in events:
         name = event.get("phase", "")
         if event["kind"] == "phase":
-            phase = phases.setdefault(name, _Phase())
+            phase = phases.setdefault(name, Phase())
             phase.units, phase.done, phase.here = event["units"], event["done"], 0
             phase.began = phase.last = event["time"]
         elif event["kind"] == "unit" and name in phases:
@@ -74,7 +77,7 @@ def read_phases(events: Iterator[dict[str, Any]]) -> dict[str, _Phase]:
     return phases
 
 
-def _line(name: str, phase: _Phase) -> str:
+def _line(name: str, phase: Phase) -> str:
     """Return one phase as a line: units, seconds, rate, time left, memory."""
     seconds = phase.last - phase.began
     line = f"{name:13} {phase.done:6} of {phase.units:6} units, {seconds:8.1f} s"

@@ -57,10 +57,23 @@ def process_of(job_folder: Path, number: int, node: int) -> Path:
     return folder_of(job_folder, number) / f"node-{node}.pid"
 
 
+def beat_of(job_folder: Path, number: int, node: int) -> Path:
+    """Return the file that machine `node` writes again and again in attempt `number`.
+
+    It names the machine; its age tells when the machine last gave a sign of life.
+    """
+    return folder_of(job_folder, number) / f"node-{node}.beat"
+
+
 def write_ending(job_folder: Path, number: int, ending: NodeEnding) -> None:
     """Leave word of how a machine's part ended."""
     place = folder_of(job_folder, number) / f"node-{ending.node}.json"
     storage.write_json(place, asdict(ending))
+
+
+def beat(job_folder: Path, number: int, node: int, host: str) -> None:
+    """Give a sign of life for machine `node`."""
+    storage.write_json(beat_of(job_folder, number, node), {"host": host})
 
 
 def endings(job_folder: Path, number: int) -> list[NodeEnding]:
@@ -97,7 +110,8 @@ def submit(job_folder: Path, job: Job) -> None:
 
     storage.write_text(job_folder / "job.yaml", recipe.dump(job))
     with EventLog(job_folder / EVENTS) as events:
-        events.write("submitted", backend=job.place.backend)
+        # Relative paths of the job and its recipe begin there.
+        events.write("submitted", backend=job.place.backend, folder=str(Path.cwd()))
 
 
 def newest(job_folder: Path) -> int:

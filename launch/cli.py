@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 launch = typer.Typer(help="Start jobs and watch them.", no_args_is_help=True)
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).")]
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Job file, name, or folder.")]
+Jobs = Annotated[
+    list[str] | None, typer.Argument(metavar="[JOB]...", help="Job files, names, or folders.")
+]
 Folder = Annotated[Path, typer.Option("--state", help="Folder of the jobs' state.")]
 Changes = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the job.")
@@ -46,35 +50,64 @@ def submit(
 
 
 @launch.command(epilog="Example: trawl launch status job.yaml")
-def status(job_file: JobFile, state: Folder = Path("jobs")) -> None:
-    """Say whether the job runs or how it ended."""
-    from launch.state import state_of
+def status(
+    jobs: Jobs = None,
+    state: Folder = Path("jobs"),
+    json: Annotated[bool, typer.Option("--json", help="Print it for programs.")] = False,
+) -> None:
+    """Say how jobs are: state, progress, machines, and what is wrong; without JOB, of all."""
+    from launch import status_table
+    from launch.jobs import folder_of, folders_in
+    from launch.status import status_of
 
-    job = _load(job_file)
-    found = state_of((state / job.name).absolute())
-    print(f"{job.name}: {found.now}, attempts {found.attempt}, last event {found.last}")
+    folders = [folder_of(job, state) for job in jobs or []] or folders_in(state)
+    statuses = [status_of(folder) for folder in folders]
+    if json:
+        print(status_table.as_json(statuses))
+    elif jobs:
+        status_table.show(statuses)
+    else:
+        status_table.show_list(statuses)
 
 
 @launch.command(epilog="Example: trawl launch logs job.yaml --node 1")
 def logs(
-    job_file: JobFile,
+    job: JobArgument,
     state: Folder = Path("jobs"),
     attempt: Annotated[int | None, typer.Option(help="Which attempt; the newest.")] = None,
     node: Annotated[int | None, typer.Option(help="One machine alone, from 0.")] = None,
+    rank: Annotated[int | None, typer.Option(help="One rank alone, from 0.")] = None,
+    grep: Annotated[str | None, typer.Option(help="Lines that this pattern is in.")] = None,
+    since: Annotated[str | None, typer.Option(help="The last 90s, 15m, 2h or 1d.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until it ends.")] = False,
 ) -> None:
-    """Print what an attempt printed."""
-    from launch import state as states
+    """Print what an attempt's machines and ranks wrote, merged by time."""
+    from launch import logs as logs_of
+    from launch.jobs import folder_of
 
-    print(states.logs((state / _load(job_file).name).absolute(), attempt, node), end="")
+    chosen = logs_of.Chosen.of(node=node, rank=rank, grep=grep, since=since)
+    lines = logs_of.lines(folder_of(job, state), attempt, chosen, follow=follow)
+    for line in lines:
+        print(line, flush=follow)
+
+
+@launch.command(epilog="Example: trawl launch explain job.yaml")
+def explain(job: JobArgument, state: Folder = Path("jobs")) -> None:
+    """Say in a paragraph why the job ended or what holds it up, and what to do."""
+    from launch.explain import explanation
+    from launch.jobs import folder_of
+
+    print(explanation(folder_of(job, state)))
 
 
 @launch.command(epilog="Example: trawl launch stop job.yaml")
-def stop(job_file: JobFile, state: Folder = Path("jobs")) -> None:
+def stop(job: JobArgument, state: Folder = Path("jobs")) -> None:
     """Tell the job to save and end; return when it has."""
     from launch import attempts
+    from launch.jobs import folder_of
     from launch.state import place_of
 
-    folder = (state / _load(job_file).name).absolute()
+    folder = folder_of(job, state)
     place_of(attempts.job_of(folder)).stop(folder)
 
 

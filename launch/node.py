@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,10 +23,12 @@ from launch.command import Part, ray_command, work_command
 from launch.job import Job, Secret
 from pretrain.exit_codes import ExitCode
 from trawl import recipe, storage
-from trawl.errors import RequestError
+from trawl.errors import RequestError, WorkError
 from trawl.parent import die_with_parent
+from trawl.stamped import stamp
 
 _POLL_SECONDS = 0.2
+_BEAT_SECONDS = 10.0
 
 
 class NodeWork:
@@ -35,6 +38,7 @@ class NodeWork:
         self.job, self.folder, self.part = job, folder, part
         self.stopped_at: float | None = None
         self._work: subprocess.Popen[bytes] | None = None
+        self._beat_at = -_BEAT_SECONDS
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Tell the work to save and end; may be bound as a signal handler."""
@@ -70,6 +74,7 @@ class NodeWork:
     def _wait(self, work: subprocess.Popen[bytes]) -> int:
         """Wait for the work; once it was told to stop, no longer than its grace."""
         while True:
+            self._beat()
             try:
                 code = work.wait(_POLL_SECONDS)
                 break
@@ -83,10 +88,20 @@ class NodeWork:
         """Lend this machine to the cluster until the first machine is done with it."""
         first = attempts.folder_of(self.folder, self.part.attempt) / "node-0.json"
         while cluster.poll() is None and not first.exists() and self.stopped_at is None:
+            self._beat()
             time.sleep(_POLL_SECONDS)
         if self.stopped_at is not None:
             return ExitCode.PREEMPTED
         return ExitCode.DONE if first.exists() else ExitCode.BAD_NODE
+
+    def _beat(self) -> None:
+        """Give a sign of life, every ten seconds."""
+        if time.monotonic() - self._beat_at < _BEAT_SECONDS:
+            return
+        self._beat_at = time.monotonic()
+        # A disk that is full must not end the attempt: the work itself says what it makes of it.
+        with suppress(OSError, WorkError):
+            attempts.beat(self.folder, self.part.attempt, self.part.node, socket.gethostname())
 
     def _out_of_grace(self) -> bool:
         if self.stopped_at is None:
@@ -114,13 +129,13 @@ def secret_values(secrets: list[Secret]) -> dict[str, str]:
 
 
 def last_words(log: Path) -> str:
-    """Return the last line that is not empty, at most its first thousand characters."""
+    """Return the last line that says something, without its time: its first 1,000 characters."""
     size = log.stat().st_size
     with log.open("rb") as file:
         file.seek(max(0, size - 8192))
-        tail = file.read().decode("utf-8", "replace")
-    lines = [line.strip() for line in tail.replace("\r", "\n").splitlines() if line.strip()]
-    return lines[-1][:1000] if lines else ""
+        tail = file.read().replace(b"\r", b"\n")
+    lines = [stamp(line)[1].decode("utf-8", "replace").strip() for line in tail.split(b"\n")]
+    return next((line[:1000] for line in reversed(lines) if line), "")
 
 
 def _start(words: list[str], log: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:

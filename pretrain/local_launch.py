@@ -104,10 +104,10 @@ def launch(
             exits |= {rank: failure.exitcode for rank, failure in error.failures.items()}
         except SignalException:
             stopped = True
-        return _together(Path(folder), exits, stopped)
+        return together(Path(folder), exits, stopped)
 
 
-def _together(folder: Path, exits: dict[int, int], stopped: bool) -> Ending:
+def together(folder: Path, exits: dict[int, int], stopped: bool) -> Ending:
     """Return the run's ending from those of its ranks."""
     endings = [
         _ending(folder / f"{rank}.json", rank, code, stopped) for rank, code in exits.items()

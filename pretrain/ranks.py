@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import distributed
 
+from pretrain import flight_recorder
 from pretrain.exit_codes import NodeError
 from trawl.parent import die_with_parent
 
@@ -114,6 +115,7 @@ def join() -> Ranks:
     # DeepSpeed reads these even where there is one rank and no launcher.
     os.environ.update(RANK=str(rank), WORLD_SIZE=str(size), LOCAL_RANK=str(local_rank))
     backend = "nccl" if device.type == "cuda" else "gloo"
+    flight_recorder.enable()
     # Alone, no address is needed to meet at.
     store = distributed.HashStore() if size == 1 else None
     try:

@@ -63,6 +63,16 @@ class RunFolder:
         """The URI under which the local `path` of this run is mirrored."""
         return storage.join(self.uri, path.relative_to(self.local).as_posix())
 
+    def newest(self, path: Path) -> str:
+        """Return where a reader finds `path`: here if the run is worked on here, else its twin."""
+        if not self.remote:
+            return str(path)
+        here, there = self.local / _IDENTITY, storage.join(self.uri, _IDENTITY)
+        ours = here.exists() and storage.exists(there)
+        if ours and here.read_bytes() == storage.read_bytes(there) and path.exists():
+            return str(path)
+        return self.twin(path)
+
     def lock(self) -> int:
         """Keep other runs out of the folder while the returned file descriptor is open.
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from torch import distributed
 
+from pretrain import flight_recorder
 from pretrain.ranks import PATIENCE, Ranks
 from pretrain.stacks import position
 
@@ -171,6 +172,7 @@ class Watchdog:
             log.write(f"watchdog: no progress while {self._doing}\n")
             log.flush()
             faulthandler.dump_traceback(log)
+        flight_recorder.dump(self._log)
         mine = Place(self._ranks.rank, *position(self._main))
         self._store.set(f"place/{mine.rank}", json.dumps(asdict(mine)))
         places = self._places({beat.rank for beat in silent})

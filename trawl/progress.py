@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Protocol
 
 _LINE_SECONDS = 30.0
@@ -54,8 +55,10 @@ class _LineLeg:
         of = f" of {self._total}" if self._total is not None else ""
         rate = self._done / seconds if seconds > 0 else 0.0
         text = f" {self._text}" if self._text else ""
+        # With the time, as our logs have it, so that logs of several machines can be merged.
+        moment = datetime.now().isoformat(" ", "milliseconds").replace(".", ",")
         print(
-            f"{self._name}: {self._done}{of}, {rate:.1f}/s, {seconds:.0f} s{text}",
+            f"{moment} {self._name}: {self._done}{of}, {rate:.1f}/s, {seconds:.0f} s{text}",
             file=sys.stderr,
             flush=True,
         )

@@ -1,0 +1,199 @@
+"""`explain` is right about every exit code, and about each fault that a training may meet."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from launch import attempts
+from launch.explain import explanation
+from launch.job import Job, Retry, Work
+from launch.place import Place
+from pretrain.exit_codes import ExitCode
+from tests.launch import finished
+from tests.pretrain import forked, runs, tiny_corpus
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return tiny_corpus.write(tmp_path_factory.mktemp("corpus") / "web", "web", 48)
+
+
+def recipe(web: str, run: Path, steps: int = 8) -> dict[str, Any]:
+    """A recipe of one short stage."""
+    content = runs.recipe(web, web, str(run))
+    content["stages"] = content["stages"][:1]
+    content["stages"][0]["steps"] = steps
+    return content
+
+
+def once_it_trains(run: Path, then: Callable[[forked.Ranks], bool | None]) -> finished.Disturbance:
+    def disturb(ranks: forked.Ranks) -> bool | None:
+        ranks.wait_for(lambda: bool(runs.lines(run)) and bool(runs.events(run, "checkpoint")))
+        return then(ranks)
+
+    return disturb
+
+
+def test_a_done_job_and_then_one_whose_checkpoint_is_torn(web: str, tmp_path: Path) -> None:
+    run, folder = tmp_path / "run", tmp_path / "job"
+    content = recipe(web, run)
+    assert finished.attempt(folder, content) == ExitCode.DONE
+    assert explanation(folder) == (
+        "Job job ended: done (exit code 0), attempt 1, at step 8 of 8 of stage out "
+        f"(loss {runs.lines(run)[-1]['loss']:.4g}). There is nothing to do."
+    )
+    shutil.rmtree(run / "stages")
+    newest = max((run / "checkpoints" / "out").glob("step-*"))
+    file = next(newest.rglob("*optim_states.pt"))
+    file.write_bytes(file.read_bytes()[:-1])
+    attempts.submit(folder, attempts.job_of(folder))
+    assert finished.attempt(folder, content) == ExitCode.DONE
+    said = explanation(folder)
+    assert f"Checkpoint {newest} is torn ({file.name}" in said
+    assert "It had gone on from step 6 of stage out." in said
+    assert said.endswith("There is nothing to do.")
+
+
+@pytest.mark.parametrize("skips", [3, 0])
+def test_a_sample_that_is_not_a_number(tmp_path: Path, skips: int) -> None:
+    broken = tiny_corpus.write(tmp_path / "broken", "web", 48, broken=5)
+    run, folder = tmp_path / "run", tmp_path / "job"
+    content = recipe(broken, run) | {"guards": {"skips": skips, "rollbacks": 0}}
+    code = finished.attempt(folder, content)
+    assert code == (ExitCode.DONE if skips else ExitCode.NUMERICS)
+    said = explanation(folder)
+    event = runs.events(run, "bad-step")[-1]
+    assert f"In step {event['step']} of stage out the loss is not finite, on rank " in said
+    assert f"on rank {event['ranks'][0]} ({event['hosts'][0]})" in said
+    assert ", ".join(event["keys"]) in said
+    assert f"`trawl pretrain replay {run} {Path(event['file']).stem}`" in said
+    assert ("nothing to do" if skips else "lower the learning rate") in said
+
+
+def test_a_flipped_byte_in_a_shard(tmp_path: Path) -> None:
+    broken = tiny_corpus.write(tmp_path / "broken", "web", 48)
+    shard = sorted(Path(broken).glob("shards/*.tar"))[1]
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    content = recipe(broken, tmp_path / "run") | {"feeding": {"check": "always"}}
+    assert finished.attempt(tmp_path / "job", content) == ExitCode.DATA_ERROR
+    said = explanation(tmp_path / "job")
+    assert "ended: data-error (exit code 65)" in said
+    assert shard.name in said
+    assert f"Run `trawl corpus verify {broken}`, restore the shard" in said
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV])
+def test_a_rank_that_is_killed_or_stopped_or_crashes(
+    web: str, tmp_path: Path, sent: signal.Signals
+) -> None:
+    run, folder = tmp_path / "run", tmp_path / "job"
+    content = recipe(web, run, 100_000) | {"guards": {"silent_seconds": 5}}
+    hit = once_it_trains(run, lambda ranks: ranks.signal(sent, only=1))
+    code = finished.attempt(folder, content, hit)
+    said = explanation(folder)
+    assert f"Safe is step {runs.events(run, 'checkpoint')[-1]['step']} of stage out." in said
+    if sent == signal.SIGKILL:
+        assert code == ExitCode.BAD_NODE
+        assert "Rank 1 was killed from outside" in said
+        assert "out-of-memory messages" in said
+    elif sent == signal.SIGSTOP:
+        assert code == ExitCode.BAD_NODE
+        assert "Rank 1 gave no sign of life for 5 s" in said
+        assert "waiting for it: rank 0 in all" in said
+        assert "By the flight recorder rank 0 waits in all" in said
+        assert f"The stacks are in {run}/logs/0.log." in said
+        assert "in place.exclude if it repeats" in said
+    else:
+        assert code == ExitCode.FAILURE
+        assert "Rank 1 died of SIGSEGV" in said
+        assert "It is a bug" in said
+
+
+def test_a_preempted_job_and_then_a_wrong_request(web: str, tmp_path: Path) -> None:
+    run, folder = tmp_path / "run", tmp_path / "job"
+    content = recipe(web, run, 100_000)
+
+    def stop(ranks: forked.Ranks) -> bool:
+        ranks.signal(signal.SIGTERM)
+        return True
+
+    assert finished.attempt(folder, content, once_it_trains(run, stop)) == ExitCode.PREEMPTED
+    said = explanation(folder)
+    assert "told to stop, saved step" in said
+    assert "Nothing is wrong: submit again" in said
+    attempts.submit(folder, attempts.job_of(folder))
+    content["stages"][0]["data"] = [{"corpus": str(tmp_path / "none")}]
+    assert finished.attempt(folder, content) == ExitCode.USER_ERROR
+    said = explanation(folder)
+    assert str(tmp_path / "none") in said
+    assert "Mend what that line names and submit again; no retry was used up." in said
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB, which a run can begin on; the test is skipped where none can be made."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)])
+    if made.returncode:
+        pytest.skip("a file system can be mounted by root alone")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def test_a_full_disk(web: str, tmp_path: Path, small_disk: Path) -> None:
+    run, folder = small_disk / "run", tmp_path / "job"
+
+    def fill(ranks: forked.Ranks) -> None:
+        with (small_disk / "filling").open("wb") as filling, suppress(OSError):
+            while True:
+                os.write(filling.fileno(), bytes(4096))
+
+    code = finished.attempt(folder, recipe(web, run, 100_000), once_it_trains(run, fill))
+    assert code == ExitCode.BAD_NODE
+    said = explanation(folder)
+    assert str(small_disk) in said
+    assert "Free room on that disk" in said
+
+
+def test_a_machine_that_left_no_word_is_named_and_a_lost_job_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    place = {"backend": "slurm", "nodes": 2, "exclude": []}
+    job = Job(
+        name="job",
+        run=Work(corpus="web-demo"),
+        place=Place.model_validate(place),
+        retry=Retry(bad_node=0),
+    )
+    attempts.submit(folder, job)
+    attempts.begin(folder, 1, 0, nodes=2)
+    for node, host in enumerate(("alpha", "beta")):
+        attempts.beat(folder, 1, node, host)
+    attempts.write_ending(folder, 1, attempts.NodeEnding(0, "alpha", 1, "rank 0 lost another rank"))
+    attempts.end(folder, 1, attempts.code_of(attempts.endings(folder, 1), 2), 0)
+    said = explanation(folder)
+    assert "Machine 1 left no word of its end" in said
+    assert "beta" in said
+    assert "Look whether beta can be reached" in said
+
+
+def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    attempts.submit(folder, Job(name="job", run=Work(corpus="web-demo")))
+    attempts.begin(folder, 1, 0)
+    attempts.beat(folder, 1, 0, "alpha")
+    said = explanation(folder)
+    assert said.startswith("Job job is lost, attempt 1")
+    assert "Machine 0 (alpha) gave its last sign of life 0 s ago." in said
+    assert "Submit it again" in said
