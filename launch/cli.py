@@ -86,8 +86,7 @@ def logs(
     from launch.jobs import folder_of
 
     chosen = logs_of.Chosen.of(node=node, rank=rank, grep=grep, since=since)
-    lines = logs_of.lines(folder_of(job, state), attempt, chosen, follow=follow)
-    for line in lines:
+    for line in logs_of.lines(folder_of(job, state), attempt, chosen, follow=follow):
         print(line, flush=follow)
 
 
@@ -98,6 +97,25 @@ def explain(job: JobArgument, state: Folder = Path("jobs")) -> None:
     from launch.jobs import folder_of
 
     print(explanation(folder_of(job, state)))
+
+
+@launch.command(epilog="Example: trawl launch dashboard --port 8420")
+def dashboard(
+    jobs: Jobs = None,
+    state: Folder = Path("jobs"),
+    port: Annotated[int, typer.Option(help="Port to listen at; 0: any that is free.")] = 8420,
+    host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
+) -> None:
+    """Serve a page about the jobs, and /metrics for Prometheus, until it is interrupted."""
+    import contextlib
+
+    from launch.dashboard.reading import Reading
+    from launch.dashboard.server import Dashboard
+
+    with Dashboard(host, port, Reading(state, list(jobs or []))) as server:
+        print(f"the jobs are at {server.address} and {server.address}metrics", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 @launch.command(epilog="Example: trawl launch stop job.yaml")

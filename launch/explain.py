@@ -216,6 +216,8 @@ def _name(code: int) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Return `text` as a sentence."""
-    text = " ".join(text.split())
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."
+    """Return `text` as a sentence; a path or a name at its head stays as it is."""
+    text = " ".join(text.split()).rstrip(".")
+    if text.partition(" ")[0].isalpha():
+        text = text[:1].upper() + text[1:]
+    return f"{text}."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from launch import attempts, output
+from launch import attempts, kubernetes, output
 from launch.state import state_of
 from launch.status import RUNNING
 from trawl import stamped
@@ -121,12 +121,14 @@ def lines(
 
     With `follow`, go on with what comes, of later attempts too, until the job ends.
     """
+    _fetch(folder)
     number = attempt or attempts.newest(folder)
     last = _ended(folder, number) if attempt is not None else float("inf")
     places: dict[Path, int] = {}
     yield from _merged(sources(folder, number, chosen), chosen, places, last)
     while follow:
         goes_on = state_of(folder).now in (*RUNNING, "pending", "requeued")
+        _fetch(folder)
         until = time.monotonic() + _STATE_SECONDS
         while True:
             found = sources(folder, attempt or attempts.newest(folder), chosen)
@@ -137,6 +139,13 @@ def lines(
                 break
             time.sleep(_POLL_SECONDS)
         follow = goes_on
+
+
+def _fetch(folder: Path) -> None:
+    """Have logs that lie elsewhere copied into the job's folder."""
+    job = attempts.job_of(folder)
+    if job.place.backend == "kubernetes":
+        kubernetes.fetch_logs(folder)
 
 
 def _merged(

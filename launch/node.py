@@ -114,11 +114,16 @@ class NodeWork:
 
 
 def secret_values(secrets: list[Secret]) -> dict[str, str]:
-    """Read the secrets' files; RequestError names one that cannot be read, never its content."""
+    """Read the secrets' files; RequestError names one that cannot be read, never its content.
+
+    Those of Kubernetes are in the pod's environment already.
+    """
     values = {}
     for secret in secrets:
+        if secret.file is None:
+            continue
         try:
-            values[secret.variable] = Path(str(secret.file)).read_text(encoding="utf-8").strip()
+            values[secret.variable] = Path(secret.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             host = socket.gethostname()
             raise RequestError(

@@ -4,12 +4,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from launch import attempts, local, slurm, ssh
+from launch import attempts, kubernetes, local, slurm, ssh
 from launch.job import Job
 from trawl.errors import RequestError
 from trawl.events import read_events
 
-_PLACES: dict[str, ModuleType] = {"local": local, "slurm": slurm, "ssh": ssh}
+_PLACES: dict[str, ModuleType] = {
+    "kubernetes": kubernetes,
+    "local": local,
+    "slurm": slurm,
+    "ssh": ssh,
+}
 
 
 @dataclass(frozen=True)

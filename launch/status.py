@@ -17,6 +17,7 @@ from trawl.errors import RequestError
 # States in which a job's place runs it, in the words of all places.
 RUNNING = ("running", "completing", "configuring")
 _SILENT_SECONDS = 60.0
+_NAMED = 4
 # A checkpoint or an evaluation may take as long as many steps.
 _STEPS_OF_PATIENCE = 100
 _LEAST_PATIENCE = 120.0
@@ -159,14 +160,21 @@ def _causes(failed: list[AttemptStatus]) -> str:
 
 
 def _silent(status: JobStatus) -> Iterator[Trouble]:
-    for node in status.nodes:
-        name = f"node {node.node}" + (f" ({node.host})" if node.host else "")
-        if node.code is not None or node.attempt != status.attempts[-1].number:
-            continue
-        began = status.attempts[-1].began
-        age = status.read_at - (node.sign_at or began)
-        if age > _SILENT_SECONDS:
-            yield Trouble("bad", f"{name} gave no sign of life for {age:.0f} s")
+    """Tell of machines that gave no sign of life; of many in one line."""
+    began = status.attempts[-1].began if status.attempts else 0.0
+    ages = {
+        f"{node.node} ({node.host or '?'})": status.read_at - (node.sign_at or began)
+        for node in status.nodes
+        if node.code is None
+    }
+    silent = {name: age for name, age in ages.items() if age > _SILENT_SECONDS}
+    if len(silent) > _NAMED:
+        names = ", ".join(list(silent)[:_NAMED])
+        text = f"{len(silent)} of {len(status.nodes)} machines gave no sign of life for over"
+        yield Trouble("bad", f"{text} {min(silent.values()):.0f} s: {names}, ...")
+        return
+    for name, age in silent.items():
+        yield Trouble("bad", f"node {name} gave no sign of life for {age:.0f} s")
 
 
 def _training_troubles(status: JobStatus, training: Training, since: float) -> Iterator[Trouble]:

@@ -50,6 +50,8 @@ class Training:
     """None also where the run lies in an object store and goes on elsewhere."""
     checkpoint: SavedStep | None = None
     published: list[str] = field(default_factory=list)
+    plan: list[tuple[str, int]] = field(default_factory=list)
+    """Name and steps of each stage, in order."""
     events: list[dict[str, Any]] = field(default_factory=list, repr=False)
     """The run's last events, oldest first."""
 
@@ -72,6 +74,7 @@ def training_status(recipe: PretrainRecipe, run: RunFolder) -> Training:
         run=run.uri,
         stages=len(recipe.stages),
         published=published,
+        plan=[(stage.name, stage.steps) for stage in recipe.stages],
         checkpoint=_checkpoint(events),
         events=events,
     )
@@ -116,6 +119,7 @@ def _at(
         last_step_at=file.stat().st_mtime if file else None,
         checkpoint=base.checkpoint,
         published=base.published,
+        plan=base.plan,
         events=base.events,
     )
 

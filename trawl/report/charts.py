@@ -69,8 +69,27 @@ def _svg(body: str, label: str) -> str:
     )
 
 
-def line_chart(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str) -> str:
-    """Return curves, one a name, with a legend; points that are not finite are left out."""
+def _legend(names: Sequence[str], y_label: str) -> list[Point]:
+    """Return the right ends of the names: in one line beside the label if they fit, else stacked.
+
+    A letter is taken to be 6 wide, which is more than the font's mean.
+    """
+    right, ends = float(_WIDTH - _RIGHT), []
+    for name in reversed(names):
+        ends.append((right, 14.0))
+        right -= 6 * len(name) + 14
+    if right > 6 * len(y_label):
+        return ends[::-1]
+    return [(float(_WIDTH - _RIGHT), 14.0 + 14 * number) for number in range(len(names))]
+
+
+def line_chart(
+    series: Mapping[str, Sequence[Point]], x_label: str, y_label: str, *, from_zero: bool = True
+) -> str:
+    """Return curves, one a name, with a legend; points that are not finite are left out.
+
+    from_zero: whether the height begins at 0, or at the least value.
+    """
     finite = {
         name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]
         for name, points in series.items()
@@ -79,14 +98,16 @@ def line_chart(series: Mapping[str, Sequence[Point]], x_label: str, y_label: str
     if not every:
         return "<p>No points yet.</p>"
     xs, ys = [x for x, _ in every], [y for _, y in every]
-    frame = _Frame((min(xs), max(xs)), (min(0.0, min(ys)), max(ys)))
+    low = min(0.0, min(ys)) if from_zero else min(ys)
+    frame = _Frame((min(xs), max(xs)), (low, max(ys)))
+    legend = _legend(list(finite), y_label)
     parts = [frame.grid(x_label, y_label)]
     for number, (name, points) in enumerate(finite.items()):
         colour = _COLOURS[number % len(_COLOURS)]
         path = " ".join("{:.1f},{:.1f}".format(*frame.place(x, y)) for x, y in points)
         parts.append(
             f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
-            f'<text x="{_WIDTH - _RIGHT}" y="{14 + 14 * number}" text-anchor="end" '
+            f'<text x="{legend[number][0]:.0f}" y="{legend[number][1]:.0f}" text-anchor="end" '
             f'style="fill:{colour}">{escape(name)}</text>'
         )
     return _svg("".join(parts), f"{y_label} against {x_label}")

@@ -1,48 +1,22 @@
 """The demo's report opens in a real browser and shows what it should."""
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from tests.cluster.browser import chromium
 from tests.trawl.demo.conftest import Demo
 
 pytestmark = pytest.mark.slow
 
-_SWITCHES = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-    "--window-size=1200,1000",
-)
-
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[webdriver.Chrome]:
-    """Debian's Chromium, headless, with an empty profile."""
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("no chromium and chromedriver here; tests/install-services.sh installs them")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for switch in (*_SWITCHES, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    try:
+    with chromium(tmp_path / "profile") as started:
         yield started
-    finally:
-        started.quit()
 
 
 def test_the_report_shows_every_part_in_a_browser(

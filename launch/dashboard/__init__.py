@@ -1,0 +1,1 @@
+"""The web page and the Prometheus metrics of jobs, served from this machine."""
