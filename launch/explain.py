@@ -179,7 +179,7 @@ def _places(folder: Path, said: str) -> tuple[str, str]:
             corpora = [data.corpus for stage in recipe.stages for data in stage.data]
             named = [corpus for corpus in corpora if corpus.rstrip("/") in said]
             return str(run.local), named[0] if named else corpora[0]
-        return "", output.corpus_of(job, folder) or ""
+        return "", output.corpus_of(job, folder) or "CORPUS"
     except RequestError:
         return "", "CORPUS"
 

@@ -54,17 +54,18 @@ def _seconds(text: str) -> float:
 
 @dataclass(frozen=True)
 class Source:
-    """One file, and the moment from which its lines are the attempt's."""
+    """One file, and the moment at which the attempt began."""
 
     name: str
     path: Path
     begin: float
+    own: bool = True
+    """Whether the attempt alone writes into it: then a clock that goes wrong loses no line."""
 
 
 def sources(folder: Path, attempt: int, chosen: Chosen) -> list[Source]:
     """Return the files that machines and ranks of an attempt wrote into."""
-    began = _began(folder, attempt)
-    begin = max(began, chosen.since or 0.0)
+    begin = _began(folder, attempt)
     found: list[Source] = []
     if chosen.rank is None:
         for path in sorted(attempts.folder_of(folder, attempt).glob("*.log"), key=_numbered):
@@ -73,7 +74,7 @@ def sources(folder: Path, attempt: int, chosen: Chosen) -> list[Source]:
                 found.append(Source(f"{kind} {number}", path, begin))
     if chosen.node is None:
         found += [
-            Source(f"rank {path.stem}", path, begin)
+            Source(f"rank {path.stem}", path, begin, own=False)
             for path in sorted(_run_logs(folder), key=_numbered)
             if chosen.rank in (None, int(path.stem))
         ]
@@ -154,7 +155,7 @@ def _merged(
     """Yield the lines behind `places`, which are moved on, as they are shown."""
     width = max((len(source.name) for source in found), default=0)
     for seconds, _, name, text in heapq.merge(
-        *(_read(source, number, places) for number, source in enumerate(found))
+        *(_read(source, number, places, chosen) for number, source in enumerate(found))
     ):
         if seconds > last + 1 or (chosen.since and seconds < chosen.since):
             continue
@@ -164,18 +165,19 @@ def _merged(
 
 
 def _read(
-    source: Source, order: int, places: dict[Path, int]
+    source: Source, order: int, places: dict[Path, int], chosen: Chosen
 ) -> Iterator[tuple[float, int, str, str]]:
     """Yield what is new in a file: its time, the file's order, its name, and the text."""
     known = source.path in places
     if not known:
-        places[source.path] = stamped.offset_of(source.path, source.begin)
-    # Lines before the first time are the attempt's if they are the first of the file; others are
-    # those of an attempt before it. What is new in a file that is followed came just now.
+        first = max(source.begin, chosen.since or 0.0)
+        places[source.path] = stamped.offset_of(source.path, first)
+    # In a rank's log, which goes on through attempts, what stands before the beginning of this one
+    # is an earlier one's. What is new in a file that is followed came just now.
     begun = known or places[source.path] == 0
     before = time.time() if known else 0.0
     for seconds, text, end in stamped.timed_lines(source.path, places[source.path], before):
         places[source.path] = end
-        begun = seconds >= source.begin - 1 or (begun and seconds == 0.0)
+        begun = source.own or seconds >= source.begin - 1 or (begun and seconds == 0.0)
         if begun:
             yield max(seconds, source.begin), order, source.name, text

@@ -43,9 +43,8 @@ def place_of(job: Job) -> ModuleType:
 def state_of(folder: Path) -> State:
     """Return how the job in `folder` is; RequestError if there is none."""
     job = attempts.job_of(folder)
-    events = list(read_events(folder / attempts.EVENTS))
-    last = events[-1]
-    now = place_of(job).running(folder)
+    now = place_of(job).running(folder)  # which may write down what it learns
+    *_, last = read_events(folder / attempts.EVENTS)
     if now is None:
         now = str(last["cause"]) if last["kind"] == "job-ended" else "lost"
         if last["kind"] == "stop-asked":

@@ -29,7 +29,7 @@ CONFIG_FILE = Path(__file__).with_name("detectron2_butd.yaml")
 
 INSTALL_COMMAND = (
     "pip install --no-build-isolation "
-    "'git+https://github.com/facebookresearch/detectron2.git@02b5c4e'"
+    "'git+https://github.com/facebookresearch/detectron2.git@02b5c4e295e990042a714712c21dc79b731e8833'"
 )
 
 _CONSTANTS = ("pixel_mean", "pixel_std")

@@ -18,6 +18,7 @@ _FINAL = (
     ExitCode.DATA_ERROR,
     ExitCode.NUMERICS,
 )
+_DISRUPTED = {"type": "DisruptionTarget", "status": "True"}
 _PREEMPTIONS = 1000  # Kubernetes wants a number; a preemption that counts is one of the pod itself
 
 
@@ -139,7 +140,7 @@ def _job(job: Job, first: str, restarts: int) -> dict[str, Any]:
     rules: list[dict[str, Any]] = [{"action": "FailJob", "onExitCodes": codes}]
     if not job.retry.bug and job.place.nodes == 1:  # of several, one fails for want of another
         rules.append({"action": "FailJob", "onExitCodes": bug})
-    rules.append({"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget"}]})
+    rules.append({"action": "Ignore", "onPodConditions": [_DISRUPTED]})
     if job.retry.preempted == "unlimited":
         rules.append({"action": "Ignore", "onExitCodes": preempted})
     template = {"metadata": {"labels": metadata(job)["labels"]}}

@@ -8,7 +8,8 @@ Kubernetes' schema.
 
 from typing import Any
 
-import pytest
+import kubernetes_validate as validate
+from kubeflow_trainer_api import models
 
 VERSION = "1.34"
 _RAY_JOB = {
@@ -29,7 +30,6 @@ _RAY_GROUP = {
 
 def fault(content: dict[str, Any]) -> str | None:
     """Return what a server would refuse of an object, None if nothing."""
-    validate = pytest.importorskip("kubernetes_validate")
     if content["kind"] == "JobSet":
         return _job_set_fault(content)
     if content["kind"] == "RayJob":
@@ -42,7 +42,6 @@ def fault(content: dict[str, Any]) -> str | None:
 
 
 def _job_set_fault(content: dict[str, Any]) -> str | None:
-    models = pytest.importorskip("kubeflow_trainer_api.models")
     try:
         read = models.JobsetV1alpha2JobSet.from_dict(content)
     except ValueError as error:

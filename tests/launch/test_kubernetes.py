@@ -1,4 +1,4 @@
-"""Jobs on Kubernetes: by the published schemas, and through the real kubectl to a server of ours."""
+"""Jobs on Kubernetes: by the published schemas, and through kubectl to a server of ours."""
 
 import copy
 import shutil
@@ -15,9 +15,12 @@ from launch.logs import Chosen, lines
 from launch.rendering import render
 from launch.status import status_of
 from tests.cluster.kubernetes_api import Server, server
-from tests.launch.kubernetes_schemas import fault
 from tests.launch.test_rendering import FOLDER, JOBS
 from trawl.errors import RequestError
+
+pytest.importorskip("kubernetes_validate")
+pytest.importorskip("kubeflow_trainer_api")
+from tests.launch.kubernetes_schemas import fault
 
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
 
@@ -103,7 +106,7 @@ def test_a_job_is_applied_watched_and_told_of(api: Server, tmp_path: Path, kind:
     work["status"] = {"conditions": [{"type": "Failed", "status": "True"}]}
     assert state.state_of(folder).now == "data-error"
     said = explanation(folder)
-    assert "shard 00001.tar is damaged (machine 1, host1)" in said
+    assert "Shard 00001.tar is damaged (machine 1, host1)" in said
     # Its object is replaced by the next submission's.
     kubernetes.submit(job(kind), folder)
     assert api.deleted == [f"{plural}/two"]
