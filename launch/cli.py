@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from launch.preflight.cli import preflight
+
 if TYPE_CHECKING:
     from launch.job import Job
 
 launch = typer.Typer(help="Start jobs and watch them.", no_args_is_help=True)
+
+launch.command(epilog="Example: trawl launch preflight job.yaml")(preflight)
 
 JobFile = Annotated[Path, typer.Argument(help="Job file (YAML).")]
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="Job file, name, or folder.")]
@@ -31,13 +35,20 @@ def submit(
     diff: Annotated[
         bool, typer.Option(help="Print what differs from the last submission, only.")
     ] = False,
+    exclude_from: Annotated[
+        str | None,
+        typer.Option(help="`preflight`, or a preflight.json: leave out what it excludes."),
+    ] = None,
 ) -> None:
     """Start the job in the background, or queue it."""
+    from launch.preflight.run import without_unfit
     from launch.rendering import difference, render
     from launch.state import place_of
 
     job = _load(job_file, [*(changes or []), *([f"place.backend={on}"] if on else [])])
     folder = (state / job.name).absolute()
+    if exclude_from is not None:
+        job = without_unfit(job, exclude_from, folder)
     if diff:
         print(difference(job, folder), end="")
         return

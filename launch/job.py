@@ -6,6 +6,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from launch.place import Place
+from launch.preflight.limits import Preflight
 from trawl.recipe import Recipe
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
@@ -71,6 +72,7 @@ class Job(Recipe):
     run: Work
     place: Place = Place()
     retry: Retry = Retry()
+    preflight: Preflight = Preflight()
     secrets: list[Secret] = []
     grace_seconds: float = Field(default=60.0, ge=0)
     """How long an attempt may take to save and end once it is told to stop."""

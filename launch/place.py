@@ -93,6 +93,11 @@ class Place(Recipe):
     ray: Ray = Ray()
 
     @property
+    def hosts(self) -> list[str]:
+        """Hosts of ssh that are not excluded, in their order."""
+        return [host for host in self.ssh.hosts if host not in self.exclude]
+
+    @property
     def ranks(self) -> int:
         """Ranks of a pretraining on each machine."""
         return self.processes or self.gpus or 1
@@ -105,6 +110,12 @@ class Place(Recipe):
             raise ValueError(f"nodes {self.nodes}: local is this machine alone; choose a backend")
         if self.backend == "ssh" and len(self.ssh.hosts) < self.nodes:
             raise ValueError(f"ssh.hosts: {len(self.ssh.hosts)} for {self.nodes} nodes; name more")
+        least = self.least_nodes or self.nodes
+        if self.backend == "ssh" and len(self.hosts) < least:
+            raise ValueError(
+                f"exclude leaves {len(self.hosts)} of ssh.hosts for {least} nodes; name more, or "
+                "lower nodes or least_nodes"
+            )
         if self.backend == "kubernetes" and self.container is None:
             raise ValueError("container.image: Kubernetes runs images; name one that has Trawl")
         if self.backend == "ray" and self.ray.address is None and self.container is None:

@@ -14,7 +14,7 @@ from trawl.events import EventLog
 _POLL_SECONDS = 0.5
 _LOOKS = 10
 # States in which Slurm still means to run a job or runs it.
-_LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT")
+LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT")
 
 
 def submit(job: Job, folder: Path) -> str:
@@ -27,7 +27,7 @@ def submit(job: Job, folder: Path) -> str:
     for name, text in render(job, str(folder)).items():
         storage.write_text(folder / name, text)
     attempts.submit(folder, job)  # before it is queued: it may start at once
-    number = _slurm("sbatch", "--parsable", str(folder / SCRIPT)).split(";")[0].strip()
+    number = ask("sbatch", "--parsable", str(folder / SCRIPT)).split(";")[0].strip()
     with EventLog(folder / attempts.EVENTS) as events:
         events.write("queued", slurm=number)
     return f"Slurm job {number}"
@@ -46,8 +46,8 @@ def running(folder: Path) -> str | None:
         return None
     # Between two attempts Slurm may for a moment call the job ended.
     for _ in range(_LOOKS):
-        state = _state(number)
-        if state in _LIVE:
+        state = word_for(number)
+        if state in LIVE:
             return state.lower()
         if attempts.was_told(folder, "job-ended"):
             break
@@ -55,10 +55,10 @@ def running(folder: Path) -> str | None:
     return None
 
 
-def _state(number: str) -> str:
+def word_for(number: str) -> str:
     """Return Slurm's word for a job; none for one that it has forgotten, minutes after its end."""
     try:
-        said = _slurm("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
+        said = ask("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
     except WorkError as error:
         if "Invalid job id" in str(error):
             return ""
@@ -74,14 +74,14 @@ def stop(folder: Path) -> None:
     with EventLog(folder / attempts.EVENTS) as events:
         events.write("stop-asked", slurm=number)
     if running(folder) == "pending":
-        _slurm("scancel", number)
+        ask("scancel", number)
     else:
-        _slurm("scancel", "--batch", "--signal=TERM", number)
+        ask("scancel", "--batch", "--signal=TERM", number)
     while running(folder) is not None:
         time.sleep(_POLL_SECONDS)
 
 
-def _slurm(*words: str) -> str:
+def ask(*words: str) -> str:
     """Run one of Slurm's commands and return what it prints."""
     try:
         done = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -93,7 +93,7 @@ class SshAttempt:
 
 def reachable(job: Job) -> list[str]:
     """Return the hosts that answer and are not excluded, in the order of the job file."""
-    hosts = [host for host in job.place.ssh.hosts if host not in job.place.exclude]
+    hosts = job.place.hosts
     with ThreadPoolExecutor(min(64, max(1, len(hosts)))) as pool:
         answers = list(
             pool.map(lambda host: _ask(host_command(job, host, ["true"])) is not None, hosts)

@@ -20,6 +20,7 @@ else
   need munged munge
   need sshd openssh-server
   need ip iproute2
+  need faketime faketime
 fi
 [ "${#packages[@]}" -eq 0 ] && exit 0
 if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then

@@ -42,13 +42,18 @@ def render(job: Job, folder: str) -> dict[str, str]:
         f'exec {python} -m launch.node {place} --attempt "$0" --nodes "$SLURM_JOB_NUM_NODES" '
         '--node "$SLURM_NODEID" --host "$1"'
     )
-    body = _BODY.format(python=python, folder=place, srun=_container(job), node=shlex.quote(node))
-    lines = ["#!/usr/bin/env bash", *_options(job, folder), "set -uo pipefail", *job.place.setup]
+    body = _BODY.format(python=python, folder=place, srun=container(job), node=shlex.quote(node))
+    lines = [
+        "#!/usr/bin/env bash",
+        *options(job, folder),
+        "set -uo pipefail",
+        *job.place.setup,
+    ]
     return {SCRIPT: "\n".join([*lines, body])}
 
 
-def _options(job: Job, folder: str) -> list[str]:
-    """Return the lines that sbatch reads.
+def options(job: Job, folder: str, *, again: bool = True) -> list[str]:
+    """Return the lines that sbatch reads; `again`: it may be queued again.
 
     They name no tasks: with tasks, Slurm gives the fewest machines of a range that hold them.
     """
@@ -69,7 +74,8 @@ def _options(job: Job, folder: str) -> list[str]:
         "signal": f"B:TERM@{min(65535, max(1, math.ceil(job.grace_seconds)))}",
     }
     lines = [f"#SBATCH --{key}={value}" for key, value in asked.items() if value is not None]
-    lines += ["#SBATCH --requeue", "#SBATCH --open-mode=append"]
+    if again:
+        lines += ["#SBATCH --requeue", "#SBATCH --open-mode=append"]
     return lines + [f"#SBATCH {option}" for option in slurm.options]
 
 
@@ -78,7 +84,7 @@ def _minutes(hours: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:00"
 
 
-def _container(job: Job) -> str:
+def container(job: Job) -> str:
     """Return the options of srun for the container plug-in, pyxis, with a blank behind them."""
     container = job.place.container
     if container is None:

@@ -31,7 +31,9 @@ def missing() -> list[str]:
     """Return what hosts here would need and is not there."""
     path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
     lacking = [
-        name for name in ("ip", "sshd", "ssh-keygen") if shutil.which(name, path=path) is None
+        name
+        for name in ("ip", "sshd", "ssh-keygen", "nsenter")
+        if shutil.which(name, path=path) is None
     ]
     if os.geteuid() != 0:
         return [*lacking, "root"]
@@ -110,6 +112,32 @@ class Hosts:
     def cut(self, host: int) -> None:
         """Cut a host off the network."""
         _ip("link", "set", f"{self.name}w{host}", "down")
+
+    def run(self, host: int, *words: str) -> None:
+        """Run a command in a host's network and its view of the file system."""
+        pid = str(self.daemons[host].pid)
+        command = ["nsenter", "--target", pid, "--net", "--mount", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{' '.join(words)}: {done.stderr}"
+
+    def close_port(self, host: int, port: int) -> None:
+        """Have the answers of a host from `port` never arrive, as behind a firewall."""
+        rule = ["rule", "add", "ipproto", "tcp", "sport", str(port), "blackhole"]
+        self.run(host, "ip", *rule)
+
+    def open_port(self, host: int, port: int) -> None:
+        """Let them arrive again."""
+        rule = ["rule", "delete", "ipproto", "tcp", "sport", str(port), "blackhole"]
+        self.run(host, "ip", *rule)
+
+    def throttle(self, host: int, rate: str) -> None:
+        """Let a host send no faster than `rate`, as `tc` takes it: 20mbit."""
+        shape = ["tbf", "rate", rate, "burst", "64kbit", "latency", "400ms"]
+        self.run(host, "tc", "qdisc", "add", "dev", "eth0", "root", *shape)
+
+    def release(self, host: int) -> None:
+        """Let it send as fast as it can."""
+        self.run(host, "tc", "qdisc", "delete", "dev", "eth0", "root")
 
     def mend(self, host: int) -> None:
         """Connect it again."""

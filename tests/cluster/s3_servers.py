@@ -70,11 +70,11 @@ def make_bucket(endpoint: str) -> None:
 
 
 @contextlib.contextmanager
-def moto() -> Iterator[str]:
-    """Run moto's server while the block lasts and give its URL."""
+def moto(address: str = "127.0.0.1") -> Iterator[str]:
+    """Run moto's server at `address` while the block lasts and give its URL."""
     port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)]
+    url = f"http://{address}:{port}"
+    command = [sys.executable, "-m", "moto.server", "--host", address, "--port", str(port)]
     with running(command) as process:
         wait_until_up(f"{url}/moto-api/", process)
         make_bucket(url)

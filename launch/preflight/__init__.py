@@ -1,0 +1,1 @@
+"""Preflight: one short job on the machines of a place, which says which of them are unfit."""

@@ -1,0 +1,168 @@
+"""Runs a preflight on the machines of a job's place and judges what they report."""
+
+import contextlib
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from launch import slurm, ssh
+from launch.job import Job
+from launch.place import Place
+from launch.preflight import machine
+from launch.preflight.rendering import MINUTES, SCRIPT, local_words, render, ssh_command
+from launch.preflight.report import arrivals, reports
+from launch.preflight.verdicts import Check, Submitter, evaluate, excluded
+from trawl import recipe, storage
+from trawl.errors import RequestError
+
+RESULT = "preflight.json"
+_POLL_SECONDS = 0.2
+
+Hosts = list[str]
+
+
+class Preflight:
+    """One preflight of `job`; its files lie in a folder of its own in the job's `folder`."""
+
+    def __init__(self, job: Job, folder: Path) -> None:
+        self.job, self.job_folder = job, folder
+        self.folder = folder / "preflight" / secrets.token_hex(4)
+        self.ahead: dict[int, float] = {}
+        """By node, how far its clock was ahead when its word was seen here."""
+
+    def run(self) -> list[Check]:
+        """Run it to its end; write the result beside the job, and return the verdicts."""
+        runners = {"local": self._local, "ssh": self._ssh, "slurm": self._slurm}
+        runner = runners.get(self.job.place.backend)
+        if runner is None:
+            raise RequestError(
+                f"place.backend {self.job.place.backend}: preflight is rendered and not run; hand "
+                "over what --dry-run prints"
+            )
+        storage.write_text(self.folder / "job.yaml", recipe.dump(self.job))
+        hosts, silent = runner()
+        return judge(self.job, self.folder, hosts, silent, self.ahead, self.job_folder)
+
+    def _local(self) -> tuple[Hosts, list[tuple[str, str]]]:
+        words = [sys.executable, "-m", *local_words(str(self.folder))]
+        with self._started({0: words}) as ended:
+            self._wait(ended)
+        return [os.uname().nodename], []
+
+    def _ssh(self) -> tuple[Hosts, list[tuple[str, str]]]:
+        """Run it on all hosts that answer, those in reserve among them."""
+        hosts = ssh.reachable(self.job)
+        silent = [(h, "ssh does not answer") for h in self.job.place.hosts if h not in hosts]
+        if not hosts:
+            return [], silent
+        first = ssh.address_of(self.job, hosts[0])
+        words = {
+            node: ssh_command(self.job, str(self.folder), hosts, node, first)
+            for node in range(len(hosts))
+        }
+        with self._started(words) as ended:
+            self._wait(ended)
+        return hosts, silent
+
+    def _slurm(self) -> tuple[Hosts, list[tuple[str, str]]]:
+        storage.write_text(self.folder / SCRIPT, render(self.job, str(self.folder))[SCRIPT])
+        number = slurm.ask("sbatch", "--parsable", str(self.folder / SCRIPT)).split(";")[0].strip()
+        try:
+            # It may wait in the queue for long before its minutes begin.
+            self._wait(lambda: slurm.word_for(number) not in slurm.LIVE, seconds=None)
+        finally:
+            with contextlib.suppress(Exception):
+                slurm.ask("scancel", number)
+        known = arrivals(self.folder)
+        missing = set(range(self.job.place.least_nodes or self.job.place.nodes)) - known.keys()
+        why = f"did not arrive; see slurm-{number}.log in {self.folder}"
+        silent = [(f"node {node} of Slurm job {number}", why) for node in sorted(missing)]
+        return [arrival.host for _, arrival in sorted(known.items())], silent
+
+    @contextlib.contextmanager
+    def _started(self, commands: dict[int, list[str]]) -> Iterator[Callable[[], bool]]:
+        """Run a command for each node, with a log each; they end with the block."""
+        started = []
+        try:
+            for node, words in commands.items():
+                with (self.folder / f"node-{node}.log").open("ab") as log:
+                    started.append(
+                        subprocess.Popen(
+                            words,
+                            stdin=subprocess.DEVNULL,
+                            stdout=log,
+                            stderr=log,
+                            start_new_session=True,
+                        )
+                    )
+            yield lambda: all(each.poll() is not None for each in started)
+        finally:
+            for each in started:
+                if each.poll() is None:
+                    each.kill()
+                each.wait()
+
+    def _wait(self, ended: Callable[[], bool], seconds: float | None = MINUTES * 60.0) -> None:
+        """Wait until all have ended, and note the clocks of those that arrive meanwhile."""
+        deadline = time.monotonic() + (seconds or float("inf"))
+        over = False
+        while not over and time.monotonic() < deadline:
+            over = ended()
+            for node, arrival in arrivals(self.folder).items():
+                self.ahead.setdefault(node, arrival.time - time.time())
+            if not over:
+                time.sleep(_POLL_SECONDS)
+
+
+def judge(
+    job: Job,
+    folder: Path,
+    hosts: Hosts,
+    silent: list[tuple[str, str]],
+    ahead: dict[int, float],
+    target: Path,
+) -> list[Check]:
+    """Judge what `hosts` reported in `folder`, and write the result into the folder `target`."""
+    found = reports(folder)
+    known = {report.host for report in found}
+    silent = silent + [(host, "left no report") for host in hosts if host not in known]
+    every = list(dict.fromkeys([*hosts, *(host for host, _ in silent)]))
+    own = Submitter(machine.versions(), ahead)
+    checks = evaluate(found, silent, job.preflight, job.place.gpus, own)
+    content: dict[str, Any] = {
+        "format": "trawl-preflight",
+        "version": 1,
+        "time": round(time.time(), 3),
+        "passed": all(check.passed for check in checks),
+        "hosts": every,
+        "exclude": excluded(checks, every),
+        "checks": [{**asdict(check), "passed": check.passed} for check in checks],
+        "reports": str(folder),
+    }
+    storage.write_json(target / RESULT, content)
+    return checks
+
+
+def without_unfit(job: Job, source: str, job_folder: Path) -> Job:
+    """Return `job` without the hosts that a preflight excludes.
+
+    `source` is the file of its result, or `preflight` for the job's own. Raises RequestError if
+    there is none, or too few hosts are left.
+    """
+    place = job_folder / RESULT if source == "preflight" else Path(source)
+    if not place.exists():
+        raise RequestError(f"{place}: no result of a preflight; run `trawl launch preflight` first")
+    content = storage.read_json(place)
+    found = content.get("exclude") if isinstance(content, dict) else None
+    if not isinstance(found, list) or not all(isinstance(host, str) for host in found):
+        raise RequestError(f"{place}: no list `exclude` in it; name the preflight.json of a job")
+    exclude = list(dict.fromkeys([*job.place.exclude, *found]))
+    content = {**job.place.model_dump(), "exclude": exclude}
+    place_of_it = recipe.parse(content, Place, f"{job.name}: place without {', '.join(found)}")
+    return job.model_copy(update={"place": place_of_it})
