@@ -36,10 +36,12 @@ from data_pipeline.steps.gather import URLS_PER_UNIT
 from data_pipeline.steps.image_classifiers import missing
 from data_pipeline.steps.score import scorer_sha256
 from data_pipeline.units import WORK, Entry, Ledger, Unit
+from trawl import fence as fences
 from trawl import recipe as recipes
 from trawl import storage
-from trawl.errors import RequestError
+from trawl.errors import RequestError, TrawlError
 from trawl.events import EventLog
+from trawl.fence import Attempt
 
 EVENTS = "events.jsonl"
 RECIPE = "recipe.yaml"
@@ -52,23 +54,31 @@ KEPT_PHASES = ("gather", "download", "image_filter", "sentences") + (
 )
 
 
-def build(recipe: CorpusRecipe, out: str) -> None:
+def build(recipe: CorpusRecipe, out: str, attempt: Attempt | None = None) -> None:
     """Build the corpus of `recipe` at `out`, or finish the build that was begun there.
 
     RequestError: a source is missing, or another corpus lies at `out`. WorkError: a unit of work
-    failed for good; the same command tries it again.
+    failed for good; the same command tries it again. StaleError: a newer attempt has begun there,
+    of the same job as `attempt` if that has a launcher.
     """
+    fences.takes_over(out, attempt)
     claim(recipe, out)
+    fence = fences.claim(out, attempt)
     if storage.exists(storage.join(out, NAME)):
         clear(recipe, out)
         return
-    with EventLog(storage.join(out, EVENTS)) as log:
+    with EventLog(storage.join(out, EVENTS), fence) as log:
         started = time.monotonic()
         log.write("build", name=recipe.name, recipe_sha256=recipe.digest())
         warn(recipe, log)
-        with cluster(recipe.compute) as cpus:
-            run_phases(Scheduler(out, recipe, cpus, log))
+        with cluster(recipe.compute, fence) as cpus:
+            try:
+                run_phases(Scheduler(out, recipe, cpus, log, fence))
+            except TrawlError:
+                fence.check()  # what failed may have failed for a newer attempt's work
+                raise
         log.write("build-done", seconds=round(time.monotonic() - started, 1))
+    fence.check()
     clear(recipe, out)
 
 
@@ -170,6 +180,7 @@ def run_phases(scheduler: Scheduler) -> None:
     scheduler.run("gallery", [Unit("gallery", "all")])
     detector = DetectorRecord(**detected["00000"].result["detector"])
     manifest = manifest_of(recipe, detector, shards, decided)
+    scheduler.check_fence()
     for name in stray_files(scheduler.out, manifest):  # of a build before a retry
         storage.remove(storage.join(scheduler.out, name))
     write_manifest(scheduler.out, manifest)

@@ -36,12 +36,16 @@ def build(
     changes: Set = None,
     out: Annotated[str | None, typer.Option(help="Where the corpus goes: folder or s3://.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Check recipe and sources, build nothing.")] = False,
+    attempt: Annotated[
+        str | None, typer.Option(metavar="JOB:N", help="Which attempt this is, for launchers.")
+    ] = None,
 ) -> None:
     """Build a corpus; killed anywhere, the same command goes on where it was."""
     from data_pipeline import build as building
     from data_pipeline.corpus.manifest import manifest_sha256, read_manifest
     from data_pipeline.recipe import CorpusRecipe, locate
     from trawl import recipe as recipes
+    from trawl.fence import Attempt
 
     resolved = recipes.load(locate(recipe), CorpusRecipe, changes or ())
     place = out or resolved.out
@@ -52,7 +56,7 @@ def build(
         for line in building.outlook(resolved, place):
             print(line)
         return
-    building.build(resolved, place)
+    building.build(resolved, place, Attempt.parse(attempt) if attempt else None)
     manifest = read_manifest(place)
     print(f"{place}: {manifest.samples:,} samples in {len(manifest.shards)} shards")
     print(f"manifest_sha256 {manifest_sha256(place)}")

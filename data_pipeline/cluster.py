@@ -14,6 +14,7 @@ from typing import Any
 from data_pipeline.ray_watch import watched
 from data_pipeline.recipe import Compute
 from trawl.errors import RequestError, WorkError
+from trawl.fence import Fence
 
 # Ray's sockets lie below its folder, and the path of a socket has at most 107 bytes.
 _PREFIX = "trawl-ray-"
@@ -31,12 +32,13 @@ _SETTINGS = {
 
 
 @contextlib.contextmanager
-def cluster(compute: Compute) -> Iterator[int]:
+def cluster(compute: Compute, fence: Fence | None = None) -> Iterator[int]:
     """Have Ray running inside the block; yields the number of CPUs of the cluster.
 
     A local Ray dies with this process, even by kill -9 (its processes share our fate), and keeps
     its files in a temporary folder that the next start clears away. RequestError if no cluster
-    answers at `compute.ray_address`.
+    answers at `compute.ray_address`. `fence`: the driver's right to write, which tells why Ray died
+    where a newer attempt has begun.
     """
     os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
     import ray
@@ -52,7 +54,7 @@ def cluster(compute: Compute) -> Iterator[int]:
         else:
             folder = _fresh_folder()
             _start(ray, compute, folder)
-            with watched(folder):
+            with watched(folder, fence):
                 yield _cpus(ray)
     finally:
         ray.shutdown()

@@ -12,11 +12,14 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from trawl.errors import StaleError
+from trawl.fence import Fence
+
 _DAEMONS = ("raylet", "gcs_server")
 
 
 @contextlib.contextmanager
-def watched(folder: Path) -> Iterator[None]:
+def watched(folder: Path, fence: Fence | None = None) -> Iterator[None]:
     """Watch Ray's processes whose files lie in `folder` until the block ends."""
     daemons = _daemons(folder) if hasattr(os, "pidfd_open") else {}
     handles = {}
@@ -24,7 +27,9 @@ def watched(folder: Path) -> Iterator[None]:
         with contextlib.suppress(ProcessLookupError):
             handles[os.pidfd_open(pid)] = name
     wake, ring = os.pipe()
-    thread = threading.Thread(target=_wait, args=(handles, wake), daemon=True, name="ray-watch")
+    thread = threading.Thread(
+        target=_wait, args=(handles, wake, fence), daemon=True, name="ray-watch"
+    )
     thread.start()
     try:
         yield
@@ -35,7 +40,7 @@ def watched(folder: Path) -> Iterator[None]:
             os.close(handle)
 
 
-def _wait(handles: dict[int, str], wake: int) -> None:
+def _wait(handles: dict[int, str], wake: int, fence: Fence | None) -> None:
     """Wait for a death, or to be woken because the block ends."""
     poll = select.poll()
     for handle in (*handles, wake):
@@ -43,6 +48,12 @@ def _wait(handles: dict[int, str], wake: int) -> None:
     ready = {handle for handle, _ in poll.poll()}
     if wake in ready:
         return
+    if fence is not None:
+        try:
+            fence.check()
+        except StaleError as error:
+            print(f"\ntrawl: {error}", file=sys.stderr, flush=True)
+            os._exit(error.exit_code)
     name = handles[next(iter(ready))]
     print(
         f"\ntrawl: Ray's process {name} has died (killed, or out of memory?); "

@@ -17,6 +17,7 @@ from data_pipeline.retry_state import enter, finished_retries, retries
 from data_pipeline.scheduling import PHASES, Scheduler
 from data_pipeline.steps.gather import URLS_PER_UNIT
 from data_pipeline.units import LEDGER, WORK, Ledger, Unit, finish_phase
+from trawl import fence as fences
 from trawl import recipe as recipes
 from trawl import storage
 from trawl.errors import RequestError
@@ -48,10 +49,14 @@ def retry(uri: str, changes: Sequence[str] = ()) -> Retried:
         raise RequestError(f"{uri}: the build is not done; finish it with trawl corpus build")
     need_work(uri, "gather", "download", "image_filter", "sentences")
     told = Retried(0, 0)
+    fence = fences.claim(uri)
     _list_anew(uri)
-    with EventLog(storage.join(uri, building.EVENTS)) as log, cluster(recipe.compute) as cpus:
+    with (
+        EventLog(storage.join(uri, building.EVENTS), fence) as log,
+        cluster(recipe.compute, fence) as cpus,
+    ):
         log.write("retry", number=number, state=state)
-        scheduler = Scheduler(uri, recipe, cpus, log)
+        scheduler = Scheduler(uri, recipe, cpus, log, fence)
         if state == "fetching":
             told = _fetch(scheduler, number)
             if not told.changed:

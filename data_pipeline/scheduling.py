@@ -24,8 +24,9 @@ from data_pipeline.units import (
     finish_phase,
     new_attempt,
 )
-from trawl.errors import RequestError, WorkError
+from trawl.errors import RequestError, StaleError, WorkError
 from trawl.events import EventLog
+from trawl.fence import Fence
 from trawl.progress import leg
 
 # The function that does a unit of each phase: module and name, imported where the unit runs.
@@ -68,11 +69,13 @@ class Driver:
 
     host: str
     pid: int
+    fence: Fence | None = None
+    """Its right to write, where it has one of its own."""
 
     @classmethod
-    def of_this_process(cls) -> "Driver":
+    def of_this_process(cls, fence: Fence | None = None) -> "Driver":
         """Return this process as a driver."""
-        return cls(socket.gethostname(), os.getpid())
+        return cls(socket.gethostname(), os.getpid(), fence)
 
     def is_gone(self) -> bool:
         """Say whether the driver is known to have ended; of another host nothing is known."""
@@ -104,9 +107,13 @@ def attempt(
         result = function(work)
         if driver.is_gone():
             raise WorkError("the driver of the build has ended")
+        if driver.fence is not None:
+            driver.fence.check()
         entry = Ledger(out).commit(unit, work.attempt, result)
     except RequestError as error:
         return {"error": str(error), "nature": "request"}
+    except StaleError as error:
+        return {"error": str(error), "nature": "stale"}
     except WorkError as error:
         return {"error": str(error), "nature": "work"}
     except Exception as error:
@@ -162,8 +169,15 @@ def computes_on_gpu(recipe: CorpusRecipe, phase: str) -> bool:
 class Scheduler:
     """Runs phases of one build on the running Ray."""
 
-    def __init__(self, out: str, recipe: CorpusRecipe, cpus: int, log: EventLog) -> None:
-        self.out, self.recipe, self.cpus, self.log = out, recipe, cpus, log
+    def __init__(
+        self,
+        out: str,
+        recipe: CorpusRecipe,
+        cpus: int,
+        log: EventLog,
+        fence: Fence | None = None,
+    ) -> None:
+        self.out, self.recipe, self.cpus, self.log, self.fence = out, recipe, cpus, log, fence
         self.ledger = Ledger(out)
 
     def run(self, phase: str, units: list[Unit]) -> dict[str, Entry]:
@@ -186,10 +200,16 @@ class Scheduler:
                     done[entry.name] = entry
                     progress.advance()
         entries = {unit.name: done[unit.name] for unit in units}
+        self.check_fence()
         finish_phase(self.out, phase, entries)
         seconds = round(time.monotonic() - started, 3)
         self.log.write("phase-done", phase=phase, units=len(units), seconds=seconds)
         return entries
+
+    def check_fence(self) -> None:
+        """Raise StaleError if a newer attempt at this build has begun."""
+        if self.fence is not None:
+            self.fence.check()
 
     def _do(self, units: list[Unit]) -> Iterable[Entry]:
         """Yield the entry of each unit as it is done."""
@@ -198,7 +218,7 @@ class Scheduler:
         remote = ray.remote(max_retries=0)(attempt)
         gpus = self.recipe.compute.gpus and computes_on_gpu(self.recipe, units[0].phase)
         options = {"num_cpus": 1, "num_gpus": 1 if gpus else 0}
-        target, driver = PHASES[units[0].phase], Driver.of_this_process()
+        target, driver = PHASES[units[0].phase], Driver.of_this_process(self.fence)
         lanes = _Lanes(units)
         running: dict[Any, tuple[str, Unit]] = {}
         failures: collections.Counter[str] = collections.Counter()
@@ -248,6 +268,8 @@ class Scheduler:
     def _stop_if_hopeless(self, unit: Unit, outcome: dict[str, Any], failures: int) -> None:
         """Raise if the unit must not be tried again."""
         name = f"{unit.phase}/{unit.name}"
+        if outcome["nature"] == "stale":
+            raise StaleError(outcome["error"])
         if outcome["nature"] == "request":
             raise RequestError(outcome["error"])
         if failures >= self.recipe.compute.attempts:

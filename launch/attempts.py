@@ -6,6 +6,7 @@ through all submissions; the retries that one submission used up do not bind the
 """
 
 import json
+import secrets
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -19,6 +20,7 @@ from trawl.errors import RequestError
 from trawl.events import EventLog, read_events
 
 EVENTS = "events.jsonl"
+IDENTITY = "job.id"
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,17 @@ def submit(job_folder: Path, job: Job) -> None:
     """Write down a job and that it was submitted."""
     from trawl import recipe
 
+    storage.create_exclusive(job_folder / IDENTITY, secrets.token_hex(4).encode())
     storage.write_text(job_folder / "job.yaml", recipe.dump(job))
     with EventLog(job_folder / EVENTS) as events:
         # Relative paths of the job and its recipe begin there.
         events.write("submitted", backend=job.place.backend, folder=str(Path.cwd()))
+
+
+def identity(job_folder: Path) -> str:
+    """Return what all attempts of the job have in common and no other job has."""
+    file = job_folder / IDENTITY
+    return file.read_text(encoding="utf-8") if file.exists() else ""
 
 
 def newest(job_folder: Path) -> int:
@@ -168,7 +177,7 @@ def may_go_on(retry: Retry, attempts: Iterable[Attempt]) -> bool:
 
 
 def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
-    """Write that attempt `number` begins, and say whether it may.
+    """Write that attempt `number` begins, and say whether it may; not if another has begun it.
 
     Attempts that a dead machine left open are closed first, as the fault of a machine.
     """
@@ -181,12 +190,21 @@ def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
         if known and not may_go_on(job.retry, known):
             events.write("job-ended", cause=known[-1].cause, code=None)
             return False
+        begun = folder_of(job_folder, number) / "begun"
+        if not storage.create_exclusive(begun, b""):
+            return False
         events.write("attempt-started", attempt=number, **more)
     return True
 
 
 def end(job_folder: Path, number: int, code: int, progress: int, *, stopped: bool = False) -> bool:
-    """Write how attempt `number` ended, and say whether there will be another."""
+    """Write how attempt `number` ended, and say whether there will be another.
+
+    Nothing is written, and there will be none, where a newer attempt has begun: whoever asks was
+    cut off, and another has taken over the job.
+    """
+    if newest(job_folder) > number:
+        return False
     job = job_of(job_folder)
     with EventLog(job_folder / EVENTS) as events:
         _write_end(events, number, code, progress)

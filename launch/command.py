@@ -14,6 +14,8 @@ class Part:
     node: int = 0
     host: str = "127.0.0.1"
     """The first machine, as the others reach it."""
+    job: str = ""
+    """What all attempts of the job have in common, where they can fence each other off."""
 
 
 ALONE = Part()
@@ -23,6 +25,8 @@ def work_command(job: Job, part: Part = ALONE) -> list[str]:
     """Return what a machine runs, without the interpreter and its `-m` before it."""
     changes = [word for change in job.run.changes for word in ("--set", change)]
     meet = f"{part.host}:{job.place.port}"
+    if part.job:
+        changes += ["--attempt", f"{part.job}:{part.attempt}"]
     if job.run.corpus is not None:
         joined = ["--set", f"compute.ray_address={meet}"] if part.nodes > 1 else []
         return ["trawl", "corpus", "build", job.run.corpus, *changes, *joined]

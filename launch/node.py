@@ -174,7 +174,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--node", type=int, default=0)
     parser.add_argument("--host", default="127.0.0.1", help="the first machine")
     asked = parser.parse_args(arguments)
-    part = Part(asked.attempt, asked.nodes, asked.node, asked.host)
+    identity = attempts.identity(asked.folder)
+    part = Part(asked.attempt, asked.nodes, asked.node, asked.host, identity)
     job = recipe.load(asked.job, Job) if asked.job else attempts.job_of(asked.folder)
     work = NodeWork(job, asked.folder, part)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

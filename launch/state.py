@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
-from launch import attempts, kubernetes, local, slurm, ssh
+from launch import attempts, kubernetes, local, ray_jobs, slurm, ssh
 from launch.job import Job
 from trawl.errors import RequestError
 from trawl.events import read_events
@@ -12,6 +12,7 @@ from trawl.events import read_events
 _PLACES: dict[str, ModuleType] = {
     "kubernetes": kubernetes,
     "local": local,
+    "ray": ray_jobs,
     "slurm": slurm,
     "ssh": ssh,
 }

@@ -1,4 +1,4 @@
-"""The supervisor of a job on this machine or over ssh: attempts until one is done.
+"""The supervisor of a job here, over ssh or on a Ray cluster: attempts until one is done.
 
     python -m launch.supervise FOLDER
 
@@ -16,6 +16,7 @@ from launch.command import Part
 from launch.job import Job
 from launch.node import NodeWork
 from launch.progress import progress_of
+from launch.ray_jobs import RayAttempt
 from launch.ssh import SshAttempt
 from trawl import storage
 
@@ -24,7 +25,7 @@ class LocalAttempt:
     """One attempt on this machine."""
 
     def __init__(self, job: Job, folder: Path, number: int) -> None:
-        self._work = NodeWork(job, folder, Part(attempt=number))
+        self._work = NodeWork(job, folder, Part(attempt=number, job=attempts.identity(folder)))
 
     def stop(self) -> None:
         """Tell the work to save and end."""
@@ -35,13 +36,20 @@ class LocalAttempt:
         return self._work.run().code
 
 
+_KINDS: dict[str, type[LocalAttempt | SshAttempt | RayAttempt]] = {
+    "local": LocalAttempt,
+    "ssh": SshAttempt,
+    "ray": RayAttempt,
+}
+
+
 class Supervisor:
     """Runs the attempts of one job, one after the other."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.job = attempts.job_of(folder)
-        self.attempt: LocalAttempt | SshAttempt | None = None
+        self.attempt: LocalAttempt | SshAttempt | RayAttempt | None = None
         self.stopped = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -52,7 +60,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run attempts to the end and return the exit code of the last."""
-        kind = SshAttempt if self.job.place.backend == "ssh" else LocalAttempt
+        kind = _KINDS[self.job.place.backend]
         number, code = attempts.newest(self.folder) + 1, 0
         while attempts.begin(self.folder, number, progress_of(self.job)):
             self.attempt = kind(self.job, self.folder, number)

@@ -11,6 +11,7 @@ from pretrain.exit_codes import ExitCode
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.ranks import die_with_launcher
 from trawl.errors import TrawlError
+from trawl.fence import Attempt
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -22,6 +23,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--resume", default="auto", help="auto, never, or a checkpoint's folder")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, help="local folder for runs in an object store")
+    parser.add_argument("--attempt", metavar="JOB:N", help="which attempt this is, for launchers")
     # DeepSpeed's launcher says the rank in the environment and, besides, so.
     parser.add_argument("--local_rank", type=int, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
@@ -38,7 +40,12 @@ def main(arguments: list[str] | None = None) -> int:
 
         stages.run(
             stages.Options(
-                locate(options.recipe), options.stage, options.resume, options.set, options.work
+                locate(options.recipe),
+                options.stage,
+                options.resume,
+                options.set,
+                options.work,
+                Attempt.parse(options.attempt) if options.attempt else None,
             )
         )
         ending = Ending(ExitCode.DONE)

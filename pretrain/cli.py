@@ -48,11 +48,15 @@ def run(
     work: Annotated[
         Path | None, typer.Option(help="Local folder for runs in an object store.")
     ] = None,
+    attempt: Annotated[
+        str | None, typer.Option(metavar="JOB:N", help="Which attempt this is, for launchers.")
+    ] = None,
 ) -> None:
     """Run a pretraining through its stages, or go on with it; the same command resumes it.
 
     On several machines the same command is given on each, with its own --node.
-    Exit codes: 0 done, 1 failure, 2 wrong request, 65 data, 71 machine, 75 preempted, 79 numerics.
+    Exit codes: 0 done, 1 failure, 2 wrong request, 65 data, 71 machine, 73 stale, 75 preempted,
+    79 numerics.
     """
     from pretrain import trackers
     from pretrain.recipe import PretrainRecipe, locate
@@ -65,6 +69,7 @@ def run(
     arguments = ["run", recipe, "--resume", resume]
     arguments += ["--stage", stage] if stage else []
     arguments += ["--work", str(work)] if work else []
+    arguments += ["--attempt", attempt] if attempt else []
     arguments += [part for override in overrides or [] for part in ("--set", override)]
     if "RANK" in os.environ:
         from pretrain.__main__ import main

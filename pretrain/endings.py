@@ -7,7 +7,7 @@ import sys
 from pretrain.exit_codes import ExitCode, NodeError, PreemptionError, disk_fault
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
 from pretrain.run_folder import RunFolder
-from trawl.errors import TrawlError, WorkError
+from trawl.errors import StaleError, TrawlError, WorkError
 from trawl.events import EventLog
 
 _LOG = logging.getLogger("pretrain")
@@ -17,8 +17,15 @@ def meaning(error: Exception, folder: RunFolder, stopped: bool) -> Exception:
     """Return what `error` means for the run at `folder`: itself, or what lies behind it.
 
     A fault of the disk is the machine's, whoever met it; and once the run was told to stop, what
-    fails for want of ranks that left already is no fault.
+    fails for want of ranks that left already is no fault. Whatever failed beside a newer attempt
+    failed for that.
     """
+    try:
+        folder.check()
+    except StaleError as stale:
+        return stale
+    except Exception:  # the store may be what is at fault
+        _LOG.exception("whether a newer attempt has begun is not known")
     fault = disk_fault(error)
     if fault is error:
         return NodeError(f"{fault.filename or folder.local}: {fault.strerror}; make room there")
@@ -40,7 +47,7 @@ def leave_at_once(folder: RunFolder, reason: str) -> None:
         if rank == 0 and not endings_are_read():
             print(f"trawl: {reason}", file=sys.stderr, flush=True)
         if rank == 0 and folder.events.parent.exists():
-            with EventLog(folder.events) as log:
+            with EventLog(folder.events, folder.fence) as log:
                 log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)
     finally:
         os._exit(ExitCode.PREEMPTED)

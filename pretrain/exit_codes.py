@@ -21,12 +21,14 @@ class ExitCode(IntEnum):
     USER_ERROR = 2
     DATA_ERROR = 65
     BAD_NODE = 71
+    STALE = 73
     PREEMPTED = 75
     NUMERICS = 79
 
 
 # When the ranks of one run end differently, the first of these that any rank has is the run's.
 BLAME = (
+    ExitCode.STALE,
     ExitCode.NUMERICS,
     ExitCode.DATA_ERROR,
     ExitCode.USER_ERROR,

@@ -74,10 +74,12 @@ def make(
         text = card(recipe, stage, lineage, evaluation, corpora, licences)
         storage.write_text(aside / "README.md", text)
         seal_release(aside, lineage)
+        run.check()
         shutil.rmtree(folder, ignore_errors=True)
         aside.replace(folder)
         if run.remote:
             run.push_small_files()
+            run.check()
             publish(folder, run.twin(folder))
     ranks.barrier()
     if run.remote and ranks.first_here and not ranks.first:

@@ -13,8 +13,10 @@ import secrets
 import time
 from pathlib import Path
 
+from trawl import fence as fences
 from trawl import storage
 from trawl.errors import RequestError
+from trawl.fence import Attempt, Fence
 
 COMPLETE = "COMPLETE"
 """The file of a checkpoint that is written last."""
@@ -31,6 +33,7 @@ class RunFolder:
     def __init__(self, uri: str, work: Path | None = None) -> None:
         self.uri = uri.rstrip("/")
         self.remote = storage.is_remote(uri)
+        self.fence: Fence | None = None
         if not self.remote:
             self.local = Path(self.uri.removeprefix("file://")).absolute()
         else:
@@ -73,13 +76,28 @@ class RunFolder:
             return str(path)
         return self.twin(path)
 
-    def lock(self) -> int:
+    def begin(self, attempt: Attempt | None = None) -> None:
+        """Take the right to write here from older attempts; for rank 0, which holds the lock.
+
+        Raises StaleError if a newer attempt of the same job has begun.
+        """
+        self.fence = fences.claim(self.uri, attempt)
+
+    def check(self) -> None:
+        """Raise StaleError if a newer attempt has begun; before each commit."""
+        if self.fence is not None:
+            self.fence.check()
+
+    def lock(self, attempt: Attempt | None = None) -> int:
         """Keep other runs out of the folder while the returned file descriptor is open.
 
         The kernel gives the lock back when the process dies, so none is ever stale. A run that was
-        just killed may still be dying: RequestError only after half a minute.
+        just killed may still be dying: RequestError only after half a minute. From an older attempt
+        of the same job, which may be stopped or cut off, the lock is taken away.
         """
         self.local.mkdir(parents=True, exist_ok=True)
+        if fences.takes_over(self.uri, attempt):
+            (self.local / _LOCK).unlink(missing_ok=True)
         file = os.open(self.local / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
         deadline = time.monotonic() + _LOCK_SECONDS
         while True:
@@ -117,6 +135,7 @@ class RunFolder:
     def push(self, path: Path) -> None:
         """Copy the local file `path` to the object store, if the run lies in one."""
         if self.remote and path.exists():
+            self.check()
             storage.upload(path, self.twin(path))
 
     def push_small_files(self) -> None:

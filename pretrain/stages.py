@@ -43,6 +43,7 @@ from trawl import recipe as recipes
 from trawl import storage
 from trawl.errors import RequestError, TrawlError
 from trawl.events import EventLog
+from trawl.fence import Attempt
 
 _LOG = logging.getLogger("pretrain")
 
@@ -56,6 +57,7 @@ class Options:
     resume: str = "auto"
     overrides: list[str] = field(default_factory=list)
     work: Path | None = None
+    attempt: Attempt | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Run:
     def event(self, kind: str, **fields: Any) -> None:
         """Append one event, on rank 0."""
         if self.ranks.first:
-            with EventLog(self.folder.events) as log:
+            with EventLog(self.folder.events, self.folder.fence) as log:
                 log.write(kind, **fields)
         _LOG.info("%s %s", kind, fields)
 
@@ -101,11 +103,12 @@ def run(options: Options) -> None:
 def _run(run: Run, wanted: list[StageRecipe]) -> None:
     """Run the stages `wanted` in a folder that is this run's alone meanwhile."""
     folder, ranks, stop = run.folder, run.ranks, run.stop
-    lock = folder.lock() if ranks.first else -1
+    lock = folder.lock(run.options.attempt) if ranks.first else -1
     try:
         if ranks.first:
             folder.claim()
-        ranks.barrier()
+            folder.begin(run.options.attempt)
+        folder.fence = ranks.from_first(folder.fence)
         if ranks.first_in(folder.remote):
             folder.discard_leftovers()
         ranks.barrier()
@@ -176,11 +179,13 @@ def _stage(run: Run, stage: StageRecipe) -> None:
         lineage.refuse_changes(content, run.recipe, stage)
         run.event("stage-skipped", stage=stage.name, manifest_sha256=content["sha256"])
         if run.folder.remote and run.ranks.first:
+            run.folder.check()
             publish(published, run.folder.twin(published))
     else:
         _train_and_publish(run, stage)
     target = run.recipe.publish_uri(stage)
     if target is not None and run.ranks.first:
+        run.folder.check()
         content, pointer = shelf.put(str(published), target)
         place = f"{target}/{shelf.address(content['sha256'])}"
         run.event("stage-released", stage=stage.name, uri=place, number=pointer.number)
@@ -233,6 +238,8 @@ def _train_once(run: Run, stage: StageRecipe) -> None:
 
         def note(step: metrics.StepMetrics) -> None:
             run.stop.training = True
+            if run.ranks.first and not run.folder.remote:
+                run.folder.check()
             budget.step(step.seconds)
             record.write(
                 replace(step, replaced=obedient.replaced, storage_retries=obedient.retries)

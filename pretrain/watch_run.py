@@ -20,7 +20,7 @@ def watching(folder: RunFolder, ranks: Ranks, silent_seconds: float) -> Iterator
     def give_up(cause: str, silent: list[Beat], speaks: bool) -> None:
         ending = Ending(ExitCode.BAD_NODE, cause)
         if speaks:
-            with EventLog(folder.events) as log:
+            with EventLog(folder.events, folder.fence) as log:
                 log.write("run-stopped", code=ending.code, message=cause)
             if not endings_are_read():
                 print(f"trawl: {cause}", file=sys.stderr, flush=True)

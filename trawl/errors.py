@@ -1,4 +1,4 @@
-"""The two ways in which work ends badly, and the exit code of each."""
+"""The ways in which work ends badly, and the exit code of each."""
 
 
 class TrawlError(Exception):
@@ -17,3 +17,9 @@ class WorkError(TrawlError):
     """The request was right and the work failed. Names the unit, file or sample."""
 
     exit_code = 1
+
+
+class StaleError(TrawlError):
+    """A newer attempt at the same work has begun; this one writes no more, and is not repeated."""
+
+    exit_code = 73

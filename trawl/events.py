@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from trawl import storage
+from trawl.fence import Fence
 
 _UPLOAD_SECONDS = 10.0
 
@@ -19,10 +20,13 @@ class EventLog:
     A local line is one write in append mode, so that several processes can share a file and a kill
     loses nothing. An object store cannot append: there the log is kept in memory and put again
     every ten seconds and at the end, and what an earlier run wrote is kept.
+
+    `fence`: nothing is written any more once a newer attempt has begun.
     """
 
-    def __init__(self, uri: str | Path) -> None:
+    def __init__(self, uri: str | Path, fence: Fence | None = None) -> None:
         self.uri = str(uri)
+        self._fence = fence
         self._remote = storage.is_remote(uri)
         self._lines: list[str] = []
         self._uploaded = time.monotonic()
@@ -39,13 +43,16 @@ class EventLog:
         event = {"time": round(time.time(), 3), "kind": kind, **fields}
         line = json.dumps(event, ensure_ascii=False, default=str) + "\n"
         if not self._remote:
-            os.write(self._file, line.encode())
+            if self._fence is None or self._fence.stands:
+                os.write(self._file, line.encode())
             return
         self._lines.append(line)
         if time.monotonic() - self._uploaded > _UPLOAD_SECONDS:
             self._upload()
 
     def _upload(self) -> None:
+        if self._fence is not None and not self._fence.stands:
+            return
         storage.write_text(self.uri, "".join(self._lines))
         self._uploaded = time.monotonic()
 

@@ -6,18 +6,49 @@ from typing import Any
 
 import yaml
 
-from launch.command import work_command
+from launch.command import ALONE, Part, work_command
 from launch.job import Job
 from launch.rendering.kubernetes import metadata, pod, volumes_of
 
 
 def render(job: Job, folder: str) -> dict[str, str]:
     """Return the request that `ray job submit` makes, or the RayJob for `kubectl apply`."""
-    entry = [job.place.python, "-m", *work_command(job), "--set", "compute.ray_address=auto"]
     if job.place.ray.address is not None:
-        request = {"submission_id": job.name, "entrypoint": shlex.join(entry)}
-        return {"request.json": json.dumps(request, indent=2) + "\n"}
-    return {"objects.yaml": yaml.safe_dump(_ray_job(job, shlex.join(entry)), sort_keys=False)}
+        return {"request.json": json.dumps(request(job), indent=2) + "\n"}
+    entry = str(request(job)["entrypoint"])
+    return {"objects.yaml": yaml.safe_dump(_ray_job(job, entry), sort_keys=False)}
+
+
+def request(job: Job, part: Part = ALONE) -> dict[str, str]:
+    """Return the request for a Ray job that is an attempt."""
+    name = f"{job.name}-{part.job}-{part.attempt}" if part.job else job.name
+    work, place = work_command(job, part), job.place
+    lines = [f"cd {shlex.quote(place.folder)}"] if place.folder else []
+    lines += place.setup
+    if job.run.corpus is not None:
+        work += ["--set", "compute.ray_address=auto"]
+    else:
+        size = ["--nodes", str(place.nodes), "--least", str(place.least_nodes or place.nodes)]
+        size += ["--cpus", str(place.cpus or 1), "--gpus", str(place.gpus)]
+        size += ["--port", str(place.port), "--grace", f"{job.grace_seconds:g}"]
+        size += ["--python", place.python]
+        # What goes before the work on this machine goes before it on each.
+        size += ["--folder", place.folder] if place.folder else []
+        size += [word for line in place.setup for word in ("--setup", line)]
+        work = ["launch.ray_nodes", "--name", name, *size, "--", *work]
+    entry = shlex.join([place.python, "-m", *work])
+    return {"submission_id": name, "entrypoint": " && ".join([*lines, entry])}
+
+
+def stop_request(job: Job, name: str) -> dict[str, str]:
+    """Return the request for a Ray job that tells the parts of the job `name` to end."""
+    place = job.place
+    lines = [f"cd {shlex.quote(place.folder)}"] if place.folder else []
+    words = [place.python, "-m", "launch.ray_nodes", "--name", name, "--stop"]
+    return {
+        "submission_id": f"{name}-stop",
+        "entrypoint": " && ".join([*lines, *place.setup, shlex.join(words)]),
+    }
 
 
 def _ray_job(job: Job, entry: str) -> dict[str, Any]:

@@ -151,6 +151,7 @@ class Saver:
 
     def _make_room(self, folder: Path) -> None:
         if self._writes_here:
+            self._run.check()
             discard(folder)
             folder.mkdir(parents=True)
 
@@ -173,6 +174,7 @@ class Saver:
     def _seal(self, folder: Path, step: int, files: manifest.Files) -> None:
         if not self._writes_here:
             return
+        self._run.check()
         content = {
             "format": "trawl-checkpoint",
             "version": 1,
@@ -194,10 +196,12 @@ class Saver:
         """Delete whole checkpoints that the recipe does not keep, and torn ones before them."""
         folder = self._run.checkpoints(self._stage)
         if self._writes_here:
+            self._run.check()
             there = {path.name: (path / COMPLETE).exists() for path in folder.glob("step-*")}
             for name in forgotten(there, self._recipe):
                 discard(folder / name)
         if self._run.remote and self._ranks.first:
+            self._run.check()
             twin = self._run.twin(folder)
             files = [uri.removeprefix(twin + "/") for uri in storage.list_files(twin)]
             there = {name.split("/")[0]: False for name in files}

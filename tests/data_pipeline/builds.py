@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 # What a build leaves that tells when and where it ran; everything else must be the same each time.
-_OF_THE_RUN = ("ledger", "work", "events.jsonl", "recipe.yaml")
+_OF_THE_RUN = ("attempts", "ledger", "work", "events.jsonl", "recipe.yaml")
 
 
 def command(*arguments: str) -> list[str]:

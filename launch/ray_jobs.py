@@ -1,0 +1,134 @@
+"""The place Ray: each attempt is a Ray job on a running cluster, watched by a supervisor here."""
+
+import contextlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from launch import attempts, local
+from launch.attempts import NodeEnding
+from launch.command import Part
+from launch.job import Job
+from launch.local import running, stop
+from launch.rendering.ray import request, stop_request
+from pretrain.exit_codes import ExitCode
+from trawl import storage
+from trawl.errors import RequestError, WorkError
+
+__all__ = ["RayAttempt", "running", "stop", "submit"]
+
+T = TypeVar("T")
+
+_POLL_SECONDS = 1.0
+_LOG_SECONDS = 5.0
+# A dashboard that does not answer for so long is gone, and its cluster with it.
+_SILENT_SECONDS = 60.0
+
+
+def submit(job: Job, folder: Path) -> str:
+    """Start a supervisor of `job` in the background, if its cluster answers."""
+    if job.place.ray.address is None:
+        raise RequestError(
+            "place.ray.address is not given: for KubeRay hand over what --dry-run prints, "
+            "with kubectl apply -f -"
+        )
+    client(job)
+    return local.submit(job, folder)
+
+
+def client(job: Job) -> Any:
+    """Return Ray's client of the cluster's dashboard; RequestError if none answers."""
+    from ray.job_submission import JobSubmissionClient
+
+    address = str(job.place.ray.address)
+    try:
+        return JobSubmissionClient(address)
+    except Exception as error:  # ConnectionError, RuntimeError, and Ray's own for a missing token
+        said = str(error).strip().splitlines()[0]
+        raise RequestError(
+            f"place.ray.address {address}: no dashboard of Ray takes jobs there ({said})"
+        ) from error
+
+
+class RayAttempt:
+    """One attempt: one Ray job."""
+
+    def __init__(self, job: Job, folder: Path, number: int) -> None:
+        self.job, self.folder, self.number = job, folder, number
+        self.stopped = False
+        self._asked_at: float | None = None
+        self._part = Part(attempt=number, job=attempts.identity(folder))
+        self._id = str(request(job, self._part)["submission_id"])
+        self._logged_at = 0.0
+
+    def stop(self) -> None:
+        """Have the job told to save and end."""
+        self.stopped = True
+
+    def run(self) -> int:
+        """Run the attempt to its end and return its code; a cluster that is gone is a bad node."""
+        try:
+            ending = self._run()
+        except (RequestError, WorkError) as error:
+            time.sleep(_POLL_SECONDS)
+            ending = NodeEnding(0, "cluster", ExitCode.BAD_NODE, str(error))
+        attempts.write_ending(self.folder, self.number, ending)
+        return attempts.code_of([ending], 1)
+
+    def _run(self) -> NodeEnding:
+        ray = client(self.job)
+        self._ask(lambda: ray.submit_job(**request(self.job, self._part)))
+        while True:
+            found = self._ask(lambda: ray.get_job_info(self._id))
+            over = found.status.is_terminal()
+            if over or time.monotonic() - self._logged_at > _LOG_SECONDS:
+                self._log(ray)
+            if over:
+                return self._ending(found)
+            if self.stopped:
+                self._stop(ray)
+            time.sleep(_POLL_SECONDS)
+
+    def _ending(self, found: Any) -> NodeEnding:
+        """Return how the job ended; without an exit code its driver was lost or stopped."""
+        code = found.driver_exit_code
+        if str(found.status.value) == "SUCCEEDED":
+            code = 0
+        elif code is None or code < 0 or code > 128:
+            code = ExitCode.PREEMPTED if self.stopped else ExitCode.BAD_NODE
+        log = attempts.log_of(self.folder, self.number, 0)
+        lines = log.read_text(encoding="utf-8").strip().splitlines() if log.exists() else []
+        said = next((line for line in reversed(lines) if "trawl: " in line), "")
+        message = said or str(found.message).splitlines()[0]
+        return NodeEnding(0, str(self.job.place.ray.address), int(code), message[:1000])
+
+    def _log(self, ray: Any) -> None:
+        with contextlib.suppress(WorkError):
+            text = self._ask(lambda: ray.get_job_logs(self._id))
+            storage.write_text(attempts.log_of(self.folder, self.number, 0), text)
+        self._logged_at = time.monotonic()
+
+    def _stop(self, ray: Any) -> None:
+        """Tell the job once, by a job of its own where it has to save; then stop it."""
+        now = time.monotonic()
+        if self._asked_at is None:
+            self._asked_at = now
+            if self.job.run.pretrain is not None:
+                self._ask(lambda: ray.submit_job(**stop_request(self.job, self._id)))
+                return
+        patience = self.job.grace_seconds + _SILENT_SECONDS if self.job.run.pretrain else 0.0
+        if now - self._asked_at >= patience:
+            self._ask(lambda: ray.stop_job(self._id))
+
+    def _ask(self, question: Callable[[], T]) -> T:
+        """Return the answer of the dashboard; WorkError if it gives none for a minute."""
+        deadline = time.monotonic() + _SILENT_SECONDS
+        while True:
+            try:
+                return question()
+            except Exception as error:  # of requests, or RuntimeError with the server's text
+                if time.monotonic() > deadline:
+                    said = str(error).strip().splitlines()[0]
+                    raise WorkError(f"the dashboard of Ray does not answer ({said})") from error
+                time.sleep(_POLL_SECONDS)
