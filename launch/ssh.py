@@ -1,9 +1,11 @@
 """The place ssh: an attempt is one ssh connection to each machine, held by a supervisor here."""
 
+import os
 import shlex
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from launch import attempts
@@ -12,6 +14,7 @@ from launch.local import running, stop, submit
 from launch.rendering.ssh import command, host_command
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
+from trawl.parent import die_with_parent
 
 __all__ = ["SshAttempt", "running", "stop", "submit"]
 
@@ -58,6 +61,7 @@ class SshAttempt:
                         stdout=log,
                         stderr=log,
                         start_new_session=True,
+                        preexec_fn=partial(die_with_parent, os.getpid()),
                     )
                 )
         self._wait()

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from launch.preflight.report import arrivals, reports
 from launch.preflight.verdicts import Check, Submitter, evaluate, excluded
 from trawl import recipe, storage
 from trawl.errors import RequestError
+from trawl.parent import die_with_parent
 
 RESULT = "preflight.json"
 _POLL_SECONDS = 0.2
@@ -99,6 +101,7 @@ class Preflight:
                             stdout=log,
                             stderr=log,
                             start_new_session=True,
+                            preexec_fn=partial(die_with_parent, os.getpid()),
                         )
                     )
             yield lambda: all(each.poll() is not None for each in started)
