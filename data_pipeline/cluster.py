@@ -20,8 +20,8 @@ from trawl.fence import Fence
 _PREFIX = "trawl-ray-"
 _STARTS = 6
 _ANSWER_SECONDS = 10.0
-_OBJECT_STORE_BYTES = 100 << 20  # units exchange files; only their specifications go through Ray
-_SETTINGS = {
+OBJECT_STORE_BYTES = 100 << 20  # units exchange files; only their specifications go through Ray
+SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
@@ -40,7 +40,7 @@ def cluster(compute: Compute, fence: Fence | None = None) -> Iterator[int]:
     answers at `compute.ray_address`. `fence`: the driver's right to write, which tells why Ray died
     where a newer attempt has begun.
     """
-    os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
+    os.environ.update({key: os.environ.get(key, value) for key, value in SETTINGS.items()})
     import ray
 
     if ray.is_initialized():  # a caller's own Ray, for example a notebook's: neither ours to stop
@@ -76,7 +76,7 @@ def _start(ray: Any, compute: Compute, folder: Path) -> None:
                 include_dashboard=False,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                object_store_memory=_OBJECT_STORE_BYTES,
+                object_store_memory=OBJECT_STORE_BYTES,
                 _temp_dir=str(folder),
             )
             return

@@ -92,8 +92,13 @@ def cause_of(code: int) -> str:
     return meant.name.lower().replace("_", "-")
 
 
-def code_of(found: Iterable[NodeEnding], nodes: int) -> int:
-    """Return the code of an attempt on `nodes` machines; one that left no word is a bad node."""
+def code_of(found: Iterable[NodeEnding], nodes: int, *, led: bool = False) -> int:
+    """Return the code of an attempt on `nodes` machines; one that left no word is a bad node.
+
+    `led`: the first machine alone says how it ended, and the others only helped, as in a build.
+    """
+    if led:
+        found, nodes = [ending for ending in found if ending.node == 0], 1
     codes = [ExitCode.BAD_NODE if ending.code < 0 else ending.code for ending in found]
     codes += [ExitCode.BAD_NODE] * (nodes - len(codes))
     return worst([int(code) for code in codes])

@@ -30,8 +30,10 @@ def begin(folder: Path, nodes: int) -> int:
 
 def end(folder: Path, number: int, nodes: int) -> int:
     """Write how the attempt ended; 0 if there is to be another."""
-    code = attempts.code_of(attempts.endings(folder, number), nodes)
-    progress = progress_of(attempts.job_of(folder))
+    job = attempts.job_of(folder)
+    led = job.run.corpus is not None
+    code = attempts.code_of(attempts.endings(folder, number), nodes, led=led)
+    progress = progress_of(job)
     stopped = attempts.was_told(folder, "stop-asked")
     again = attempts.end(folder, number, code, progress, stopped=stopped)
     return 0 if again else _NO_MORE

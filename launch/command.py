@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from data_pipeline.cluster import OBJECT_STORE_BYTES
 from launch.job import Job
 
 
@@ -36,14 +37,16 @@ def work_command(job: Job, part: Part = ALONE) -> list[str]:
     return ["trawl", "pretrain", "run", str(job.run.pretrain), *ranks, *changes]
 
 
-def ray_command(job: Job, part: Part) -> list[str] | None:
-    """Return what a machine runs beside it: its part of the Ray cluster of a corpus build."""
-    if job.run.corpus is None or part.nodes == 1:
-        return None
+def ray_command(job: Job, part: Part, address: str) -> list[str]:
+    """Return what a machine runs beside a corpus build on several: its part of their Ray cluster.
+
+    `address` is where the others reach this machine: Ray itself would guess.
+    """
     place = ["--head", "--port", str(job.place.port)]
     if part.node:
         place = ["--address", f"{part.host}:{job.place.port}"]
     size = ["--num-cpus", str(job.place.cpus)] if job.place.cpus else []
     size += ["--num-gpus", str(job.place.gpus)] if job.place.gpus else []
+    size += ["--object-store-memory", str(OBJECT_STORE_BYTES), "--node-ip-address", address]
     quiet = ["--block", "--disable-usage-stats", "--include-dashboard=false"]
     return ["ray.scripts.scripts", "start", *place, *size, *(quiet if not part.node else quiet[:2])]

@@ -17,10 +17,12 @@ from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from data_pipeline.cluster import SETTINGS
 from launch import attempts
 from launch.attempts import NodeEnding
 from launch.command import Part, ray_command, work_command
 from launch.job import Job, Secret
+from launch.meeting import own_address
 from pretrain.exit_codes import ExitCode
 from trawl import recipe, storage
 from trawl.errors import RequestError, WorkError
@@ -29,6 +31,8 @@ from trawl.stamped import stamp
 
 _POLL_SECONDS = 0.2
 _BEAT_SECONDS = 10.0
+_CLUSTER_STARTS = 6
+_HEAD_SECONDS = 300.0
 
 
 class NodeWork:
@@ -39,6 +43,8 @@ class NodeWork:
         self.stopped_at: float | None = None
         self._work: subprocess.Popen[bytes] | None = None
         self._beat_at = -_BEAT_SECONDS
+        self._cluster: subprocess.Popen[bytes] | None = None
+        self._log = subprocess.DEVNULL
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Tell the work to save and end; may be bound as a signal handler."""
@@ -48,28 +54,59 @@ class NodeWork:
 
     def run(self) -> NodeEnding:
         """Do the part to its end, leave word of how it ended, and return that."""
-        job, part = self.job, self.part
+        part = self.part
         log = attempts.log_of(self.folder, part.attempt, part.node)
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
-            beside = ray_command(job, part)
-            cluster = _start(beside, file.fileno(), {}) if beside else None
+            self._log = file.fileno()
+            self._start_cluster()
             try:
-                if cluster is not None and part.node:
-                    code = self._wait_beside(cluster)
-                else:
-                    environment = secret_values(job.secrets)
-                    self._work = _start(work_command(job, part), file.fileno(), environment)
-                    if self.stopped_at is not None:
-                        self._signal(signal.SIGTERM)
-                    code = self._wait(self._work)
+                code = self._do()
             finally:
-                if cluster is not None:
-                    _kill_group(cluster)
+                if self._cluster is not None:
+                    _kill_group(self._cluster)
         said = last_words(log)
         ending = NodeEnding(part.node, socket.gethostname(), code, said)
         attempts.write_ending(self.folder, part.attempt, ending)
         return ending
+
+    def _do(self) -> int:
+        """Do the work, or help the machine that does; return the code."""
+        if self._cluster is not None:
+            if not self._head_answers():
+                return ExitCode.BAD_NODE
+            if self.part.node:
+                return self._wait_beside()
+        environment = secret_values(self.job.secrets)
+        self._work = _start(work_command(self.job, self.part), self._log, environment)
+        if self.stopped_at is not None:
+            self._signal(signal.SIGTERM)
+        return self._wait(self._work)
+
+    def _start_cluster(self) -> None:
+        """Start this machine's part of the Ray cluster of a build on several."""
+        if self.job.run.corpus is None or self.part.nodes == 1:
+            return
+        words = ray_command(self.job, self.part, own_address(self.part.host, self.part.node))
+        settings = {key: value for key, value in SETTINGS.items() if key not in os.environ}
+        self._cluster = _start(words, self._log, settings | secret_values(self.job.secrets))
+
+    def _cluster_is_over(self) -> bool:
+        return self._cluster is not None and self._cluster.poll() is not None
+
+    def _head_answers(self) -> bool:
+        """Wait until the head of the cluster, here or there, answers; False if it never does."""
+        deadline = time.monotonic() + _HEAD_SECONDS
+        while time.monotonic() < deadline and self.stopped_at is None:
+            if self.part.node == 0 and self._cluster_is_over():
+                return False
+            try:
+                socket.create_connection((self.part.host, self.job.place.port), 10).close()
+            except OSError:
+                time.sleep(_POLL_SECONDS)
+            else:
+                return True
+        return self.stopped_at is not None
 
     def _wait(self, work: subprocess.Popen[bytes]) -> int:
         """Wait for the work; once it was told to stop, no longer than its grace."""
@@ -81,18 +118,29 @@ class NodeWork:
             except subprocess.TimeoutExpired:
                 if self._out_of_grace():
                     _kill_group(work)
+                if self._cluster_is_over():
+                    # The head of the cluster has died, and what the work still does is to wait.
+                    _kill_group(work)
+                    return ExitCode.BAD_NODE
         _kill_group(work)  # what the work itself may have left
         return code
 
-    def _wait_beside(self, cluster: subprocess.Popen[bytes]) -> int:
+    def _wait_beside(self) -> int:
         """Lend this machine to the cluster until the first machine is done with it."""
         first = attempts.folder_of(self.folder, self.part.attempt) / "node-0.json"
-        while cluster.poll() is None and not first.exists() and self.stopped_at is None:
+        starts = 1
+        while not first.exists() and self.stopped_at is None:
             self._beat()
+            assert self._cluster is not None
+            if self._cluster.poll() is not None:
+                # Its raylet was killed, or the first machine's was not up yet.
+                if starts == _CLUSTER_STARTS:
+                    return ExitCode.BAD_NODE
+                _kill_group(self._cluster)
+                starts += 1
+                self._start_cluster()
             time.sleep(_POLL_SECONDS)
-        if self.stopped_at is not None:
-            return ExitCode.PREEMPTED
-        return ExitCode.DONE if first.exists() else ExitCode.BAD_NODE
+        return ExitCode.DONE if first.exists() else ExitCode.PREEMPTED
 
     def _beat(self) -> None:
         """Give a sign of life, every ten seconds."""

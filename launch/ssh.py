@@ -66,7 +66,7 @@ class SshAttempt:
                 )
         self._wait()
         found = attempts.endings(self.folder, self.number)
-        return attempts.code_of(found, len(self.hosts))
+        return attempts.code_of(found, len(self.hosts), led=self.job.run.corpus is not None)
 
     def _wait(self) -> None:
         """Wait for all parts, but not for ever for the rest once one has ended."""

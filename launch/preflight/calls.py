@@ -26,16 +26,6 @@ def network() -> str:
     return f"{boot}:{Path('/proc/self/ns/net').stat().st_ino}"
 
 
-def own_address(first: str, node: int) -> str:
-    """Return where others reach this machine: where it speaks from on the way to the first."""
-    if node == 0:
-        return first
-    family, kind, protocol, _, address = socket.getaddrinfo(first, 9, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as speaker:
-        speaker.connect(address)  # sends nothing
-        return str(speaker.getsockname()[0])
-
-
 @contextmanager
 def listening(meeting: int) -> Iterator[tuple[dict[str, int], str | None]]:
     """Answer on the port `meeting` and on a free one until the block ends.

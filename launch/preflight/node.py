@@ -18,6 +18,7 @@ from pathlib import Path
 
 from launch import attempts
 from launch.job import Job
+from launch.meeting import own_address
 from launch.node import secret_values
 from launch.preflight import calls, machine, stores
 from launch.preflight.report import Arrival, Link, NodeReport, arrivals, write
@@ -177,7 +178,7 @@ def main(arguments: list[str] | None = None) -> int:
     arrival = Arrival(
         node=asked.node,
         host=asked.name or os.uname().nodename,
-        address=calls.own_address(asked.host, asked.node),
+        address=own_address(asked.host, asked.node),
         machine=calls.network(),
     )
     check = NodeCheck(job, asked.folder, asked.node, asked.nodes, arrival)

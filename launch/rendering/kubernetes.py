@@ -136,11 +136,14 @@ def _job(job: Job, first: str, restarts: int) -> dict[str, Any]:
     """Return the specification of an Indexed Job that has a pod for each machine."""
     codes = {"operator": "In", "values": [int(code) for code in _FINAL]}
     bug = {"operator": "In", "values": [int(ExitCode.FAILURE)]}
+    stale = {"operator": "In", "values": [int(ExitCode.STALE)]}
     preempted = {"operator": "In", "values": [int(ExitCode.PREEMPTED)]}
     rules: list[dict[str, Any]] = [{"action": "FailJob", "onExitCodes": codes}]
     if not job.retry.bug and job.place.nodes == 1:  # of several, one fails for want of another
         rules.append({"action": "FailJob", "onExitCodes": bug})
     rules.append({"action": "Ignore", "onPodConditions": [_DISRUPTED]})
+    # A pod that comes back beside its replacement has nothing to do.
+    rules.append({"action": "Ignore", "onExitCodes": stale})
     if job.retry.preempted == "unlimited":
         rules.append({"action": "Ignore", "onExitCodes": preempted})
     template = {"metadata": {"labels": metadata(job)["labels"]}}

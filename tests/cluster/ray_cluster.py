@@ -34,6 +34,18 @@ def missing() -> list[str]:
     return [name for name in ("aiohttp_cors",) if importlib.util.find_spec(name) is None]
 
 
+def raylets(address: str) -> list[int]:
+    """Return the raylets of the node at `address`."""
+    mark = f"--node_ip_address={address}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_bytes()
+            if line.split(b"\0")[0].endswith(b"/raylet") and mark in line:
+                found.append(int(process.name))
+    return found
+
+
 @dataclass
 class RayCluster:
     """A running cluster; node 0 is its head."""
@@ -97,19 +109,9 @@ class RayCluster:
         except (urllib.error.URLError, OSError):
             return False
 
-    def _raylets(self, node: int) -> list[int]:
-        mark = f"--node_ip_address={self.hosts.addresses[node]}\0".encode()
-        found = []
-        for process in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                line = (process / "cmdline").read_bytes()
-                if line.split(b"\0")[0].endswith(b"/raylet") and mark in line:
-                    found.append(int(process.name))
-        return found
-
     def kill_raylet(self, node: int) -> None:
         """Kill the raylet of a node with -9."""
-        for raylet in self._raylets(node):
+        for raylet in raylets(self.hosts.addresses[node]):
             os.kill(raylet, signal.SIGKILL)
 
     def stop(self) -> None:

@@ -11,11 +11,14 @@ from launch import attempts, slurm, state
 from launch.job import Job, Work
 from launch.place import Place
 from launch.place import Slurm as SlurmOptions
+from launch.preflight.limits import Preflight as Limits
+from launch.preflight.run import Preflight
 from tests.cluster.slurm import Slurm, missing
 from tests.cluster.slurm import slurm as running_slurm
 from tests.launch.watching import told, wait_until
 from tests.pretrain import forked, runs
 from tests.pretrain.tiny_corpus import write
+from trawl import storage
 from trawl.errors import RequestError
 from trawl.events import read_events
 
@@ -112,6 +115,19 @@ def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
     refused = job("refused", Work(corpus="a.yaml"), slurm=SlurmOptions(partition="none"))
     with pytest.raises(RequestError, match="partition"):
         slurm.submit(refused, tmp_path / "refused")
+
+
+def test_preflight_is_a_job_of_the_queue_and_names_what_the_nodes_lack(
+    here: Slurm, tmp_path: Path
+) -> None:
+    web = write(tmp_path / "web", "web", 8)
+    recipe = runs.write_recipe(tmp_path / "r.yaml", runs.recipe(web, web, str(tmp_path / "run")))
+    asked = job("tried", Work(pretrain=str(recipe)), nodes=2, gpus=1, port=29431)
+    asked = asked.model_copy(update={"preflight": Limits(disk_gb=0, shm_gb=0, slow_share=0.01)})
+    checks = Preflight(asked, tmp_path / "job").run()
+    found = {check.name: [f.host for f in check.findings] for check in checks if check.findings}
+    assert found == {"GPUs, ECC, clocks": ["n1", "n2"]}, found
+    assert storage.read_json(tmp_path / "job" / "preflight.json")["exclude"] == []
 
 
 def test_a_stopped_job_ends_and_is_not_queued_again(here: Slurm, tmp_path: Path) -> None:

@@ -8,14 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline.corpus.manifest import manifest_sha256
 from launch import attempts, ssh, state
 from launch.job import Job, Retry, Work
 from launch.place import Place
 from tests.cluster.hosts import Hosts, missing
 from tests.cluster.hosts import hosts as running_hosts
+from tests.cluster.ray_cluster import raylets
+from tests.data_pipeline import builds
 from tests.launch.watching import told, wait_until
 from tests.pretrain import runs
 from tests.pretrain.tiny_corpus import write
+from tests.trawl.demo.small_web import small_web
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())} here")
@@ -97,3 +101,27 @@ def test_a_stopped_job_saves_on_every_host_and_leaves_nothing(two: Hosts, tmp_pa
     assert state.state_of(folder).now == "preempted", told(folder)
     assert [ending.code for ending in attempts.endings(folder, 1)] == [75, 75]
     assert runs.ranks_of(recipe) == agents(folder, 0) == agents(folder, 1) == []
+
+
+@pytest.mark.soak
+def test_a_corpus_is_built_on_two_hosts_though_a_raylet_is_killed(
+    two: Hosts, tmp_path: Path
+) -> None:
+    arguments = builds.warc_build(str(tmp_path / "alone"), small_web() / "warc" / "07.warc.gz")
+    builds.trawl_corpus(*arguments)
+    changes = [word for word in arguments if "=" in word and not word.startswith("compute.cpus")]
+    out, folder = tmp_path / "out", tmp_path / "job"
+    work = Work(corpus="web-demo", changes=[*changes, f"out={out}"])
+    asked = job(two, tmp_path / "none.yaml").model_copy(update={"run": work})
+    setup = [*asked.place.setup, f"export PYTHONPATH={ROOT}"]
+    place = asked.place.model_copy(update={"setup": setup, "cpus": 1})
+    ssh.submit(asked.model_copy(update={"place": place}), folder)
+    wait_until(lambda: len(list((out / "ledger").glob("download/*.json"))) > 0, folder)
+    killed = raylets(two.addresses[1])
+    for raylet in killed:
+        os.kill(raylet, signal.SIGKILL)
+    assert killed
+    wait_until(lambda: not ssh.running(folder), folder)
+    assert state.state_of(folder).now == "done", told(folder)
+    assert manifest_sha256(str(out)) == manifest_sha256(str(tmp_path / "alone"))
+    assert raylets(two.addresses[0]) == raylets(two.addresses[1]) == []
