@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from pretrain import layer_options, optimizers, presets
+from pretrain.kernels import selection
 from pretrain.ranks import Ranks
 from pretrain.recipe import StageRecipe
 from trawl.errors import RequestError
@@ -30,6 +31,7 @@ def start(
     config = presets.configuration(stage, micro_batch, accumulation)
     if universal:
         config["checkpoint"] = {"load_universal": True}
+    selection.override(stage.kernels)
     model.to(ranks.device)
     if stage.precision == "bf16":
         model.to(torch.bfloat16)

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from data_pipeline.corpus.reading import DEFAULT_BYTES, Reading
 from pretrain.guard_recipe import GuardRecipe
+from pretrain.kernels import selection
 from pretrain.watch_recipe import WatchRecipe
 from trawl.recipe import Recipe, find
 
@@ -212,6 +213,15 @@ class StageRecipe(Recipe):
     numbers in much less memory, for about a third more arithmetic."""
     compile: bool = False
     """Compile each layer with torch.compile; ZeRO 0 to 2."""
+    kernels: dict[str, str] = {}
+    """Implementations to take in place of the first that runs on the machine, by operation, as in
+    {packed_attention: plain}: see `trawl doctor`."""
+
+    @field_validator("kernels")
+    @classmethod
+    def _known(cls, kernels: dict[str, str]) -> dict[str, str]:
+        selection.check(kernels)
+        return kernels
 
 
 class FeedingRecipe(Recipe):

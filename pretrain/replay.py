@@ -14,6 +14,7 @@ from pretrain.batches.stored import assembled, placed
 from pretrain.checkpoints import resume
 from pretrain.checkpoints.module import load_module
 from pretrain.feeding import Batch
+from pretrain.kernels import selection
 from pretrain.ranks import Ranks, alone
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
@@ -136,6 +137,7 @@ def _file(run: RunFolder, what: str | None) -> str:
 def _compute(
     run: RunFolder, recipe: PretrainRecipe, stage: StageRecipe, record: dict[str, Any], ranks: Ranks
 ) -> Replay:
+    selection.override(stage.kernels)
     parts = construction.build(recipe, stage, run, ranks)
     nn.Module.to(parts.model, ranks.device)
     if stage.precision == "bf16":

@@ -25,6 +25,7 @@ _SUMMARIES = {
     "evaluate": "Evaluate a published stage on a downstream task.",
     "checkpoint": "Publish, pull and verify checkpoints.",
     "launch": "Start jobs and watch them.",
+    "doctor": "Say what runs on this machine, and why.",
 }
 
 

@@ -13,7 +13,12 @@ from pretrain.recipe import PretrainRecipe, StageRecipe
 from trawl.errors import RequestError
 
 # Keys that came later, with their defaults: unused, they leave a recipe's hash as it was before.
-_LATER = {"activation_checkpointing": False, "compile": False, "shuffle_shards": None}
+_LATER = {
+    "activation_checkpointing": False,
+    "compile": False,
+    "kernels": {},
+    "shuffle_shards": None,
+}
 _LATER_OF_BATCH = {"packing": "padded", "balance": 1}
 _LATER_OF_INIT = {"original": None, "format": None, "bert": None}
 

@@ -2,17 +2,16 @@
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from data_pipeline.detector.suppression import Suppression, suppress, suppress_by_loop
 from tests.data_pipeline.detector.test_suppression import crowded
+from tests.pretrain.kernels.ahead_of_time import Budget, assert_within, built
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs triton, the extra gpu"
@@ -59,31 +58,6 @@ def test_in_tritons_interpreter_the_kernels_are_their_plain_twins() -> None:
     assert found.stdout.strip() == "equal", found.stderr
 
 
-def built(kernel: Any, types: dict[str, str], constants: dict[str, int], warps: int) -> Any:
-    """A kernel compiled for an H100 or H200 (sm_90), down to the binary."""
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    signature = {**types, **dict.fromkeys(constants, "constexpr")}
-    source = ASTSource(kernel, signature, constants)
-    target = GPUTarget("cuda", 90, 32)
-    return triton.compile(source, target=target, options={"num_warps": warps})
-
-
-def resources(made: Any, folder: Path) -> dict[str, int]:
-    """What the binary takes of the machine by name, say REG and LOCAL, from NVIDIA's own tool."""
-    import triton
-
-    binary = folder / "kernel.cubin"
-    binary.write_bytes(made.asm["cubin"])
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    told = subprocess.run(
-        [tool, "--dump-resource-usage", binary], capture_output=True, text=True, check=True
-    ).stdout
-    return {name: int(count) for name, count in re.findall(r"(\w+):(\d+)", told)}
-
-
 @pytest.mark.parametrize("number", ["bf16", "fp32"])
 def test_pooling_is_built_for_hopper_and_spills_nothing(number: str, tmp_path: Path) -> None:
     from data_pipeline.detector.roi_pool_kernel import maximum_kernel
@@ -91,18 +65,15 @@ def test_pooling_is_built_for_hopper_and_spills_nothing(number: str, tmp_path: P
     edges = dict.fromkeys(("top", "bottom", "left", "right"), "*i32")
     types = {"cells": f"*{number}", "pooled": f"*{number}", **edges, "width": "i32"}
     made = built(maximum_kernel, {**types, "channels": "i32"}, {"side": 14, "block": 1024}, warps=4)
-    taken = resources(made, tmp_path)
-    assert taken["LOCAL"] == taken["STACK"] == 0
-    assert taken["REG"] <= 64  # 32 warps fit on a multiprocessor
+    assert_within(made, Budget(registers=64), tmp_path)
 
 
 def test_suppression_is_built_for_hopper_and_spills_nothing(tmp_path: Path) -> None:
     from data_pipeline.detector.suppression_kernel import walk_kernel
 
     types = {"bits": "*i64", "order": "*i64", "lengths": "*i64", "kept": "*i8", "classes": "i32"}
-    taken = resources(built(walk_kernel, types, {"words": 8}, warps=1), tmp_path)
-    assert taken["LOCAL"] == taken["STACK"] == 0
-    assert taken["REG"] <= 64
+    made = built(walk_kernel, types, {"words": 8}, warps=1)
+    assert_within(made, Budget(registers=64), tmp_path)
 
 
 @pytest.mark.gpu
