@@ -3,7 +3,8 @@
 So each runs in a process of its own: a test hands functions of its module to `interpreted`. They
 may use anything of pytest and hypothesis. Numbers in the interpreter are numpy's, and it holds
 bfloat16 as 16-bit integers, on which arithmetic is nonsense without an error: a kernel converts to
-float32 right after each load, and takes float16 or float32 in its products there.
+float32 right after each load, and takes float16 or float32 in its products there. It also cuts
+float32 off to bfloat16 where every GPU rounds to the nearest, so here it is made to round.
 """
 
 import importlib.util
@@ -12,8 +13,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None, reason="needs triton, the extra gpu"
@@ -35,7 +39,24 @@ def interpreted(*checks: Callable[[], None]) -> None:
     assert done.stdout.split() == names  # each ran to its end
 
 
+def _round_to_bfloat16() -> None:
+    """Make the interpreter convert float32 to bfloat16 as GPUs do: to the nearest, ties to even."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    convert = interpreter._convert_float
+
+    def rounded(numbers: Any, source: Any, target: Any, mode: Any) -> Any:
+        if source == tl.float32 and target == tl.bfloat16:
+            values = torch.from_numpy(np.ascontiguousarray(numbers, dtype=np.float32))
+            return values.bfloat16().view(torch.uint16).numpy()
+        return convert(numbers, source, target, mode)
+
+    interpreter._convert_float = rounded
+
+
 def _main() -> None:
+    _round_to_bfloat16()
     for name in sys.argv[1:]:
         module, function = name.split(":")
         getattr(import_module(module), function)()
