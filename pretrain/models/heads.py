@@ -1,9 +1,13 @@
 """Prediction heads that the families share."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from pretrain.kernels.masked_prediction import token_losses
+from pretrain.kernels.selection import chosen
 from pretrain.models.blocks import BlockShape
 
 
@@ -35,10 +39,30 @@ class MaskedTokenHead(nn.Module):
         self.decoder = nn.Linear(shape.hidden, words, bias=False)
         self.bias = nn.Parameter(torch.zeros(words))
 
-    def forward(self, states: Tensor) -> Tensor:
-        """Return [..., words] from [..., hidden]."""
-        scores: Tensor = self.decoder(self.transform(states)) + self.bias
-        return scores
+    def forward(self, states: Tensor, labels: Tensor | None = None, by: str = "plain") -> Tensor:
+        """Return scores [..., words] from [..., hidden].
+
+        With labels int64 [...], -1 where nothing is predicted, the losses float32 [...] instead, by
+        the implementation `by` of masked prediction, without keeping the scores.
+        """
+        transformed = self.transform(states)
+        if labels is None:
+            scores: Tensor = self.decoder(transformed) + self.bias
+            return scores
+        parts = (transformed.flatten(0, -2), self.decoder.weight, self.bias, labels.flatten())
+        return token_losses(*parts, by).view(labels.shape)
+
+    def said(self, states: Tensor, targets: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return prediction_logits, or where a kernel learns from `targets`, masked_token_losses.
+
+        states [..., hidden]; targets: those of the batch, by name.
+        """
+        labels = targets.get("masked_labels")
+        if labels is not None and self.training:
+            by = chosen("masked_prediction", states.device, states.dtype)
+            if by != "plain":
+                return {"masked_token_losses": self(states, labels, by)}
+        return {"prediction_logits": self(states)}
 
 
 class RegionHeads(nn.Module):

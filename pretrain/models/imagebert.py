@@ -144,9 +144,12 @@ class ImageBertPreTrainingOutput(ModelOutput):
     given; object_logits and feature_predictions: [predicted regions, classes or feature], or
     [batch, regions, ...]; match_logits: [batch, 1], the log-odds that text and image belong
     together.
+    masked_token_losses float32 [masked]: in training, where a kernel brings them in place of
+    prediction_logits.
     """
 
     prediction_logits: Tensor | None = None
+    masked_token_losses: Tensor | None = None
     object_logits: Tensor | None = None
     feature_predictions: Tensor | None = None
     match_logits: Tensor | None = None
@@ -219,7 +222,7 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         parts = heads.parts if read is None else heads.parts_read
         text, regions = parts(outputs.last_hidden_state)
         return ImageBertPreTrainingOutput(
-            prediction_logits=self.cls.predictions(text),
+            **self.cls.predictions.said(text, targets),
             **self.cls.about_regions(regions),
             match_logits=self.cls.itm(outputs.pooler_output),
             pooler_output=outputs.pooler_output,

@@ -161,9 +161,12 @@ class LxmertPreTrainingOutput(ModelOutput):
     attribute_logits [predicted, 400] and feature_predictions [predicted, 2048], or
     [batch, regions, ..] where no regions were given; answer_logits [batch, 9500];
     seq_relationship_logits [batch, 2 or 3] of Oscar's contrast. What has no head is not there.
+    masked_token_losses float32 [masked]: in training, where a kernel brings them in place of
+    prediction_logits.
     """
 
     prediction_logits: Tensor | None = None
+    masked_token_losses: Tensor | None = None
     match_logits: Tensor | None = None
     object_logits: Tensor | None = None
     attribute_logits: Tensor | None = None
@@ -313,7 +316,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         )
         said = {} if self.obj_predict_head is None else self.obj_predict_head(regions)
         return LxmertPreTrainingOutput(
-            prediction_logits=self.cls.predictions(text),
+            **self.cls.predictions.said(text, targets),
             **said,
             **self._relate(outputs.pooler_output),
             pooler_output=outputs.pooler_output,

@@ -131,9 +131,12 @@ class OscarPreTrainingOutput(ModelOutput):
     given; seq_relationship_logits: [batch, 2 or 3], class 0 for clean pairs; match_logits:
     [batch, 2], class 1 for pairs that match, with `match_head` alone; object_logits and
     feature_predictions: [predicted regions, classes or feature], with the heads of regions alone.
+    masked_token_losses float32 [masked]: in training, where a kernel brings them in place of
+    prediction_logits.
     """
 
     prediction_logits: Tensor | None = None
+    masked_token_losses: Tensor | None = None
     seq_relationship_logits: Tensor | None = None
     match_logits: Tensor | None = None
     object_logits: Tensor | None = None
@@ -212,7 +215,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
         parts = heads.parts if read is None else heads.parts_read
         text, regions = parts(outputs.last_hidden_state)
         return OscarPreTrainingOutput(
-            prediction_logits=self.cls.predictions(text),
+            **self.cls.predictions.said(text, targets),
             **self.relate(outputs.pooler_output),
             **self.cls.about_regions(regions),
             pooler_output=outputs.pooler_output,

@@ -198,9 +198,12 @@ class ViLBertPreTrainingOutput(ModelOutput):
     [predicted, 2048], or [batch, 1 + regions, ..] where no regions were given; match_logits
     [batch, 2], class 0 for pairs that match; seq_relationship_logits [batch, 2 or 3], with
     `contrast_head` alone; pooler_output [batch, bi_hidden], both streams fused.
+    masked_token_losses float32 [masked]: in training, where a kernel brings them in place of
+    prediction_logits.
     """
 
     prediction_logits: Tensor | None = None
+    masked_token_losses: Tensor | None = None
     object_logits: Tensor | None = None
     feature_predictions: Tensor | None = None
     match_logits: Tensor | None = None
@@ -331,7 +334,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions)
         feature_head, contrast = self.cls.featurePredictions, self.cls.contrast
         return ViLBertPreTrainingOutput(
-            prediction_logits=self.cls.predictions(text),
+            **self.cls.predictions.said(text, targets),
             object_logits=self.cls.imagePredictions(regions),
             feature_predictions=None if feature_head is None else feature_head(regions),
             match_logits=self.cls.bi_seq_relationship(fused),

@@ -5,6 +5,7 @@ an image is its patches behind a mask, so each image is encoded once for all tha
 Tensors are named as in the published checkpoints.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -86,9 +87,12 @@ class XvlmPreTrainingOutput(ModelOutput):
     [batch, 2], class 1 for pairs that match; hard_match_logits: [3 * batch, 2], the pairs, each
     text with a wrong image, each image with a wrong text; box_predictions: [batch, 4], centre and
     size as shares of the image.
+    masked_token_losses float32 [masked]: in training, where a kernel brings them in place of
+    prediction_logits.
     """
 
     prediction_logits: Tensor | None = None
+    masked_token_losses: Tensor | None = None
     image_embeds: Tensor | None = None
     text_embeds: Tensor | None = None
     temperature: Tensor | None = None
@@ -193,7 +197,13 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         if row_lengths is not None:
             copies = [input_ids] if masked_input_ids is None else [input_ids, masked_input_ids]
             return self._packed(
-                image, copies, row_lengths[0], masked_positions, negative_draws, match_groups
+                image,
+                copies,
+                row_lengths[0],
+                masked_positions,
+                negative_draws,
+                match_groups,
+                targets,
             )
         text = self.embed_texts(input_ids, attention_mask)[-1]
         image_embeds, text_embeds = self.project(image.states, text)
@@ -211,9 +221,9 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
             wrong = self._match_wrong(text, attention_mask, image, *chosen)
             outputs["hard_match_logits"] = torch.cat([right, wrong])
         if masked_input_ids is not None:
-            outputs["prediction_logits"] = self._predict(
-                masked_input_ids, attention_mask, image, masked_positions
-            )
+            states = self._masked_states(masked_input_ids, attention_mask, image, masked_positions)
+            for name, value in self._masked_token_head().said(states, targets).items():
+                outputs[name] = value
         return outputs
 
     def _packed(
@@ -224,6 +234,7 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         masked_positions: Tensor | None,
         negative_draws: Tensor | None,
         match_groups: Tensor | None,
+        targets: Mapping[str, Tensor],
     ) -> XvlmPreTrainingOutput:
         """Predict from packed texts: ids [1, text], and where they are there the masked ones.
 
@@ -259,7 +270,8 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
             wrong = self.itm_head(torch.cat([first["wrong image"], first["wrong text"]]))
             outputs["hard_match_logits"] = torch.cat([right, wrong])
         if "masked" in pairs:
-            outputs["prediction_logits"] = self._masked_token_head()(states)
+            for name, value in self._masked_token_head().said(states, targets).items():
+                outputs[name] = value
         return outputs
 
     def project(self, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
@@ -346,11 +358,9 @@ class XvlmForPreTraining(XvlmPreTrainedModel):
         logits: Tensor = self.itm_head(self.fuse_first(text[texts], mask, shown.states, shown.mask))
         return logits
 
-    def _predict(
+    def _masked_states(
         self, ids: Tensor, attention_mask: Tensor | None, image: Vision, positions: Tensor | None
     ) -> Tensor:
-        """Return the scores of all words for masked tokens [masked, vocabulary]."""
+        """Return the last states of masked tokens [masked, hidden]."""
         text = self.embed_texts(ids, attention_mask)[-1]
-        states = self.fuse(text, attention_mask, image.states, image.mask)[-1]
-        scores: Tensor = self._masked_token_head()(at_places(states, positions))
-        return scores
+        return at_places(self.fuse(text, attention_mask, image.states, image.mask)[-1], positions)

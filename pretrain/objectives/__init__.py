@@ -37,10 +37,24 @@ class Objective:
     """Targets that a batch may leave out; they come last, None where they are not there."""
     form_of: str | None = None
     """The objective of which this is another form: the same outputs and the same batches."""
+    fused: "Objective | None" = None
+    """The same objective, of what a model's kernel made in place of the outputs."""
+
+    def made_of(self, outputs: Mapping[str, Tensor]) -> "Objective":
+        """Return the objective as it is computed from what the model did return."""
+        fused = self.fused
+        if fused is None or any(outputs.get(name) is None for name in fused.outputs):
+            return self
+        return fused
 
 
 OBJECTIVES = {
-    "mlm": Objective(masked_tokens.loss, ("prediction_logits",), ("masked_labels",)),
+    "mlm": Objective(
+        masked_tokens.loss,
+        ("prediction_logits",),
+        ("masked_labels",),
+        fused=Objective(masked_tokens.mean, ("masked_token_losses",), ("masked_labels",)),
+    ),
     "contrast": Objective(tag_contrast.loss, ("seq_relationship_logits",), ("contrast_labels",)),
     "itm": Objective(matching.loss, ("match_logits",), ("match_labels",)),
     "itm-hard": Objective(matching.hard_loss, ("hard_match_logits",), ()),
@@ -136,10 +150,14 @@ def compute(
     outputs: a model's output; batch: the batch that it read, with the targets. Raises RequestError
     where one of them lacks what an objective takes.
     """
-    losses = {
-        name: objective.loss(*_arguments(name, objective, outputs, batch))
+    asked_for = {
+        name: objective.made_of(outputs)
         for name, objective in OBJECTIVES.items()
         if name in weights
+    }
+    losses = {
+        name: objective.loss(*_arguments(name, objective, outputs, batch))
+        for name, objective in asked_for.items()
     }
     total = torch.stack([weights[name] * value for name, value in losses.items()]).sum()
     return total, {name: value.detach() for name, value in losses.items()}
