@@ -98,7 +98,9 @@ def test_a_rank_that_is_killed_or_stopped_or_crashes(
     web: str, tmp_path: Path, sent: signal.Signals
 ) -> None:
     run, folder = tmp_path / "run", tmp_path / "job"
-    content = recipe(web, run, 100_000) | {"guards": {"silent_seconds": 5}}
+    content = recipe(web, run, 100_000)
+    if sent == signal.SIGSTOP:
+        content["guards"] = {"silent_seconds": 10}
     hit = once_it_trains(run, lambda ranks: ranks.signal(sent, only=1))
     code = finished.attempt(folder, content, hit)
     said = explanation(folder)
@@ -109,7 +111,7 @@ def test_a_rank_that_is_killed_or_stopped_or_crashes(
         assert "out-of-memory messages" in said
     elif sent == signal.SIGSTOP:
         assert code == ExitCode.BAD_NODE
-        assert "Rank 1 gave no sign of life for 5 s" in said
+        assert "Rank 1 gave no sign of life for 10 s" in said
         assert "waiting for it: rank 0 in all" in said
         assert "By the flight recorder rank 0 waits in all" in said
         assert f"The stacks are in {run}/logs/0.log." in said
