@@ -1,7 +1,9 @@
 """Jobs on Kubernetes: by the published schemas, and through kubectl to a server of ours."""
 
 import copy
+import json
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,7 +24,18 @@ pytest.importorskip("kubernetes_validate")
 pytest.importorskip("kubeflow_trainer_api")
 from tests.launch.kubernetes_schemas import fault
 
-needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl here")
+
+def _lacking() -> str:
+    """Say what these tests lack; older clients ask for a form of the API that our server lacks."""
+    if shutil.which("kubectl") is None:
+        return "no kubectl here"
+    words = ["kubectl", "version", "--client", "--output=json"]
+    version = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
+    minor = int(version["clientVersion"]["minor"].rstrip("+"))
+    return "" if minor >= 27 else f"kubectl 1.{minor} is older than 1.27"
+
+
+needs_kubectl = pytest.mark.skipif(bool(_lacking()), reason=_lacking())
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "jobset", "ray"])
