@@ -17,6 +17,8 @@ from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
 
 _OURS = "trawl: "
+# What becomes of SIGTERM and SIGINT in libraries and shells that obey them in their own way.
+_TOLD_TO_STOP = (15, -15, 130, 143)
 # The watchdog names the machine of the rank that holds up the others.
 _NAMED_HOST = re.compile(r"\((\S+), (?:process \d+, )?while ")
 _MORE_ATTEMPTS = 3
@@ -103,10 +105,14 @@ def _code(ending: NodeEnding) -> int:
 
 def _said(ending: NodeEnding) -> str:
     """Return a machine's last words, ours where it was killed before it could say any."""
+    if ending.code in _TOLD_TO_STOP:
+        return "it was told to stop, and ended before it could say so"
     if ending.code < 0:
         name = signal.Signals(-ending.code).name
         return f"its work was killed from outside by {name}"
-    return ending.message.removeprefix(_OURS)
+    if ending.message.startswith(_OURS):
+        return ending.message.removeprefix(_OURS)
+    return f"its log ends in: {ending.message}" if ending.message else "it ended without a word"
 
 
 def _about(folder: Path, status: JobStatus, ended: Ended) -> Iterator[str]:
@@ -123,7 +129,8 @@ def _about(folder: Path, status: JobStatus, ended: Ended) -> Iterator[str]:
         yield _sentence(stopped[-1]["message"])
     yield from _training(status, ended, events, run)
     yield from _corpus(events)
-    todo = advice(ended.code, ended.said, host=ended.host, run=run, corpus=corpus)
+    code = ExitCode.PREEMPTED if "told to stop" in ended.said else ended.code
+    todo = advice(code, ended.said, host=ended.host, run=run, corpus=corpus)
     if todo:
         yield todo
     elif ended.code == ExitCode.DONE:

@@ -13,8 +13,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 # Later pages use what earlier ones made, as their first lines say.
 PAGES = ("world.md", "build-a-corpus.md", "scale.md", "pretrain.md")
-PAGES += ("use-a-checkpoint.md", "detector.md", "kernels.md")
-PAGES += ("operate/README.md", "operate/preflight.md")
+PAGES += ("use-a-checkpoint.md", "detector.md", "kernels.md", "operate/README.md")
+PAGES += tuple(f"operate/{name}.md" for name in ("preflight", "watching", "runbook", "sizing"))
 _FENCE = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -190,6 +190,28 @@ def test_a_machine_that_left_no_word_is_named_and_a_lost_job_is_told(tmp_path: P
     assert "Look whether beta can be reached" in said
 
 
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (
+            15,
+            "It was told to stop, and ended before it could say so (machine 0, alpha). Nothing is",
+        ),
+        (
+            -9,
+            "Its work was killed from outside by SIGKILL (machine 0, alpha). Look for the kernel's",
+        ),
+        (1, "Its log ends in: collect: 3 of 9 (machine 0, alpha). It is a bug"),
+    ],
+)
+def test_a_build_that_left_no_word_of_its_own(tmp_path: Path, code: int, said: str) -> None:
+    attempts.submit(tmp_path, Job(name="job", run=Work(corpus="web-demo"), retry=Retry(bad_node=0)))
+    attempts.begin(tmp_path, 1, 0)
+    attempts.write_ending(tmp_path, 1, attempts.NodeEnding(0, "alpha", code, "collect: 3 of 9"))
+    attempts.end(tmp_path, 1, code, 0)
+    assert said in explanation(tmp_path)
+
+
 def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path: Path) -> None:
     folder = tmp_path / "job"
     attempts.submit(folder, Job(name="job", run=Work(corpus="web-demo")))
