@@ -1,5 +1,6 @@
 """`trawl launch`: start jobs and watch them."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,9 +71,14 @@ def status(
     from launch import status_table
     from launch.jobs import folder_of, folders_in
     from launch.status import status_of
+    from trawl.errors import TrawlError
 
-    folders = [folder_of(job, state) for job in jobs or []] or folders_in(state)
-    statuses = [status_of(folder) for folder in folders]
+    statuses = [status_of(folder_of(job, state)) for job in jobs or []]
+    for folder in [] if jobs else folders_in(state):
+        try:
+            statuses.append(status_of(folder))
+        except TrawlError as error:  # one that is damaged must not hide the others
+            print(f"trawl: {error}", file=sys.stderr)
     if json:
         print(status_table.as_json(statuses))
     elif jobs:

@@ -12,7 +12,7 @@ from launch.advice import advice
 from launch.attempts import NodeEnding
 from launch.evidence import Window, of_kind, within
 from launch.status import AttemptStatus, JobStatus, status_of
-from launch.words import duration, number
+from launch.words import ago, number
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
 
@@ -54,7 +54,7 @@ def explanation(folder: Path) -> str:
     if ended:
         if waits or status.now == "lost":
             sentences.append(f"Attempt {ended[-1].attempt.number} ended: {_name(ended[-1].code)}.")
-        sentences += _about(folder, status, ended[-1])
+        sentences += _about(folder, status, ended[-1], advise=not (waits or status.now == "lost"))
         sentences += _earlier(ended[:-1])
     return " ".join(sentence for sentence in sentences if sentence)
 
@@ -115,8 +115,8 @@ def _said(ending: NodeEnding) -> str:
     return f"its log ends in: {ending.message}" if ending.message else "it ended without a word"
 
 
-def _about(folder: Path, status: JobStatus, ended: Ended) -> Iterator[str]:
-    """Yield the sentences about how an attempt ended, and what to do."""
+def _about(folder: Path, status: JobStatus, ended: Ended, *, advise: bool) -> Iterator[str]:
+    """Yield the sentences about how an attempt ended and, to `advise`, what to do."""
     work = status.training or status.corpus
     events = within(work.events, ended.window) if work else []
     run, corpus = _places(folder, ended.said)
@@ -129,6 +129,8 @@ def _about(folder: Path, status: JobStatus, ended: Ended) -> Iterator[str]:
         yield _sentence(stopped[-1]["message"])
     yield from _training(status, ended, events, run)
     yield from _corpus(events)
+    if not advise:
+        return
     code = ExitCode.PREEMPTED if "told to stop" in ended.said else ended.code
     todo = advice(code, ended.said, host=ended.host, run=run, corpus=corpus)
     if todo:
@@ -196,9 +198,11 @@ def _lost(folder: Path, status: JobStatus) -> Iterator[str]:
     silent = [node for node in status.nodes if node.code is None]
     if not status.attempts:
         yield "Nobody began an attempt: the batch script or the supervisor ended before."
-    for node in silent[:_MORE_ATTEMPTS]:
-        sign = duration(status.read_at - node.sign_at) + " ago" if node.sign_at else "never"
-        yield f"Machine {node.node} ({node.host or '?'}) gave its last sign of life {sign}."
+    if silent:
+        who = f"Machine {silent[0].node} ({silent[0].host or '?'})"
+        who = who if len(silent) == 1 else f"The last of its {len(silent)} machines"
+        sign = max((node.sign_at for node in silent if node.sign_at), default=None)
+        yield f"{who} gave its last sign of life {ago(sign, status.read_at)}."
     logs = [*folder.glob("supervisor.log"), *folder.glob("slurm-*.log")]
     told = [path for path in logs if path.stat().st_size]
     where = f"; {', '.join(map(str, told))} may say why" if told else ""

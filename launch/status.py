@@ -142,7 +142,8 @@ def _troubles(status: JobStatus) -> Iterator[Trouble]:
         yield Trouble(level, f"attempt {last.number} ended: {last.cause}")
     failed = [each for each in status.attempts[:-1] if each.cause not in ("done", "preempted")]
     if failed:
-        yield Trouble("warning", f"{len(failed)} earlier attempts ended: {_causes(failed)}")
+        earlier = "an earlier attempt" if len(failed) == 1 else f"{len(failed)} earlier attempts"
+        yield Trouble("warning", f"{earlier} ended: {_causes(failed)}")
     if status.runs:
         yield from _silent(status)
     since = status.attempts[0].began if status.attempts else 0.0

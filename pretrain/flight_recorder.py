@@ -45,20 +45,22 @@ def dump(log: Path) -> None:
 
 def collectives() -> list[dict[str, Any]]:
     """Return the last collectives of each process group: group, number, name, sizes, done."""
-    tell = getattr(_distributed_c10d, "_dump_fr_trace_json", None)
-    if tell is None:
-        return []
     groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in json.loads(tell(True, False)).get("entries", []):
-        if entry.get("is_p2p"):
-            continue
-        groups.setdefault(":".join(entry["process_group"]), []).append(
-            {
-                "group": ":".join(entry["process_group"]),
-                "number": entry["collective_seq_id"],
-                "name": entry["profiling_name"].rpartition(":")[2],
-                "sizes": entry["input_sizes"],
-                "done": bool(entry["retired"]) or entry["state"] == "completed",
-            }
-        )
+    # NCCL has a recorder of its own; a group's collectives are all in one of them.
+    for name in ("_dump_fr_trace_json", "_dump_nccl_trace_json"):
+        tell = getattr(_distributed_c10d, name, None)
+        for entry in json.loads(tell(True, False)).get("entries", []) if tell else []:
+            if not entry["is_p2p"]:
+                group = ":".join(entry["process_group"])
+                groups.setdefault(group, []).append(_told(group, entry))
     return [each for entries in groups.values() for each in entries[-_KEPT:]]
+
+
+def _told(group: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "group": group,
+        "number": entry["collective_seq_id"],
+        "name": entry["profiling_name"].rpartition(":")[2],
+        "sizes": entry["input_sizes"],
+        "done": bool(entry["retired"]) or entry["state"] == "completed",
+    }

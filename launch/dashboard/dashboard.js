@@ -93,7 +93,7 @@ function attempts(job) {
   for (const each of job.attempts.slice(-40)) {
     const took = (each.ended ?? job.read_at) - each.began;
     const runs = each.cause === null && job.runs;
-    const bar = make("span", each.cause ?? (runs ? "runs" : ""), String(each.number));
+    const bar = make("span", each.cause ?? (runs ? "runs" : "failure"), String(each.number));
     bar.title = `attempt ${each.number}: ${each.cause ?? (runs ? "runs" : "no word")}, ${duration(took)}`;
     bar.style.flexGrow = Math.max(1, took);
     row.append(bar);
@@ -129,7 +129,7 @@ function nodes(job) {
   const head = make("tr", "", ...["node", "host", "last sign of life", "ended", "last words"].map(name => make("th", "", name)));
   const rows = told.slice(0, ROWS).map(node => {
     const state = stateOf(node, job);
-    const ended = make("td", rank[state] < rank.runs ? "bad" : "", node.cause ? `${node.cause} (${node.code})` : STATES[state]);
+    const ended = make("td", rank[state] < rank.runs ? "bad" : "", node.cause ? `${node.cause} (${node.code})` : state === "bad" ? "no word" : STATES[state]);
     return make("tr", "", make("td", "", String(node.node)), make("td", "", node.host || "?"), make("td", "", ago(node.sign_at, job.read_at)), ended, make("td", "", node.message));
   });
   section.append(make("div", "scroll", make("table", "", make("thead", "", head), make("tbody", "", ...rows))));

@@ -41,15 +41,28 @@ class Reading:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _read_at: float = -_FRESH_SECONDS
     _seen: list[Seen] = field(default_factory=list)
+    _content: list[dict[str, Any]] = field(default_factory=list)
 
     def jobs(self) -> list[Seen]:
         """Return the jobs as they were at most two seconds ago; one reader at a time reads."""
         with self._lock:
-            if time.monotonic() - self._read_at >= _FRESH_SECONDS:
-                folders = [folder_of(name, self.state) for name in self.named]
-                self._seen = [_seen(folder) for folder in folders or folders_in(self.state)]
-                self._read_at = time.monotonic()
+            self._read()
             return self._seen
+
+    def content(self) -> list[dict[str, Any]]:
+        """Return what the page shows of these jobs; it is made once for all who ask."""
+        with self._lock:
+            self._read()
+            if not self._content:
+                self._content = [page_content(seen) for seen in self._seen]
+            return self._content
+
+    def _read(self) -> None:
+        if time.monotonic() - self._read_at >= _FRESH_SECONDS:
+            folders = [folder_of(name, self.state) for name in self.named]
+            self._seen = [_seen(folder) for folder in folders or folders_in(self.state)]
+            self._content = []
+            self._read_at = time.monotonic()
 
 
 def _seen(folder: Path) -> Seen:

@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import Any
 
 from launch.dashboard.prometheus import CONTENT_TYPE, exposition
-from launch.dashboard.reading import Reading, page_content
+from launch.dashboard.reading import Reading
 from trawl.errors import RequestError, TrawlError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -69,9 +69,9 @@ class _Answer(BaseHTTPRequestHandler):
         return self.server.host not in _LOOPBACK or name in _LOOPBACK
 
     def _jobs(self) -> bytes:
-        jobs: list[dict[str, Any]] = [page_content(seen) for seen in self.server.reading.jobs()]
         # JSON has no NaN, and a browser reads none.
-        return json.dumps({"jobs": jobs}).replace("NaN", "null").encode()
+        text = json.dumps({"jobs": self.server.reading.content()}, default=str)
+        return text.encode() if "NaN" not in text else _without_nan(text)
 
     def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -86,6 +86,11 @@ class _Answer(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: Any) -> None:
         """Say nothing of requests: a browser makes one every few seconds."""
+
+
+def _without_nan(text: str) -> bytes:
+    """Return JSON text with null where Python wrote a number that is none."""
+    return json.dumps(json.loads(text, parse_constant=lambda name: None)).encode()
 
 
 @cache

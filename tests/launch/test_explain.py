@@ -4,13 +4,18 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from data_pipeline.scheduling import Scheduler
+from data_pipeline.status import EVENTS
+from data_pipeline.units import Unit
 from launch import attempts
 from launch.explain import explanation
 from launch.job import Job, Retry, Work
@@ -18,6 +23,8 @@ from launch.place import Place
 from pretrain.exit_codes import ExitCode
 from tests.launch import finished
 from tests.pretrain import forked, runs, tiny_corpus
+from trawl import storage
+from trawl.events import EventLog
 
 pytestmark = pytest.mark.slow
 
@@ -210,6 +217,44 @@ def test_a_build_that_left_no_word_of_its_own(tmp_path: Path, code: int, said: s
     attempts.write_ending(tmp_path, 1, attempts.NodeEnding(0, "alpha", code, "collect: 3 of 9"))
     attempts.end(tmp_path, 1, code, 0)
     assert said in explanation(tmp_path)
+
+
+def test_a_build_whose_units_fail_names_them(tmp_path: Path) -> None:
+    folder, out = tmp_path / "job", tmp_path / "out"
+    changes = [f"out={out}"]
+    work = Work(corpus="web-demo", changes=changes)
+    attempts.submit(folder, Job(name="job", run=work))
+    attempts.begin(folder, 1, 0)
+    with EventLog(out / EVENTS) as log:
+        telling = SimpleNamespace(log=log)
+        failed = {"error": "WorkerCrashedError: The worker died", "nature": "crash"}
+        for _ in range(3):
+            Scheduler._tell(telling, Unit("detect", "00004"), failed)  # type: ignore[arg-type]
+    told = "trawl: unit detect/00004 failed 3 times: WorkerCrashedError: The worker died"
+    attempts.write_ending(folder, 1, attempts.NodeEnding(0, "alpha", 1, told))
+    attempts.end(folder, 1, 1, 0)
+    said = explanation(folder)
+    assert "Unit detect/00004 failed 3 times: WorkerCrashedError" in said
+    assert "3 tries of units failed, the last of detect/00004" in said
+
+
+def test_a_running_job_is_told_of_with_the_attempt_before_it(tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    attempts.submit(folder, Job(name="job", run=Work(corpus="web-demo"), retry=Retry(bad_node=2)))
+    attempts.begin(folder, 1, 0)
+    told = "trawl: rank 3 was killed from outside; is the machine out of memory?"
+    attempts.write_ending(folder, 1, attempts.NodeEnding(0, "alpha", 71, told))
+    attempts.end(folder, 1, 71, 0)
+    attempts.begin(folder, 2, 0)
+    attempts.beat(folder, 2, 0, "alpha")
+    # A process that names the job's folder, as its supervisor does.
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as supervisor:
+        storage.write_text(folder / "pid", str(supervisor.pid))
+        said = explanation(folder)
+    assert said.startswith("Job job is running (attempt 2)")
+    assert "An earlier attempt ended: 1 bad-node." in said
+    assert "Attempt 1 ended: bad-node (71). Rank 3 was killed from outside" in said
 
 
 def test_a_job_whose_supervisor_was_killed_is_lost(tmp_path: Path) -> None:

@@ -124,6 +124,16 @@ def test_a_job_whose_recipe_is_gone_is_told_all_the_same(tmp_path: Path) -> None
     assert any("none.yaml" in trouble.text for trouble in status.troubles)
 
 
+def test_a_damaged_job_does_not_hide_the_others(tmp_path: Path, done_job: Path) -> None:
+    shutil.copytree(done_job, tmp_path / "tiny")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "job.yaml").write_text("name: [\n")
+    done = CliRunner().invoke(launch, ["status", "--state", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "tiny" in done.stdout
+    assert "broken/job.yaml: line 2" in done.stderr
+
+
 def long_metrics(path: Path, stage: str, thousands: int) -> None:
     """Write so many thousand lines of metrics, each as the trainer's own log writes it."""
     from dataclasses import asdict
