@@ -21,12 +21,9 @@ _QUERY = {
     "ecc_errors": "ecc.errors.uncorrected.volatile.total",
     "clock_mhz": "clocks.max.sm",
 }
-_SLOWED = {
-    "hw_slowdown": "clocks_throttle_reasons.hw_slowdown",
-    "hw_thermal_slowdown": "clocks_throttle_reasons.hw_thermal_slowdown",
-    "hw_power_brake_slowdown": "clocks_throttle_reasons.hw_power_brake_slowdown",
-    "sw_thermal_slowdown": "clocks_throttle_reasons.sw_thermal_slowdown",
-}
+_SLOWED = ("hw_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown", "sw_thermal_slowdown")
+# The newer name of the group, and the one that drivers before 535 know.
+_GROUPS = ("clocks_event_reasons", "clocks_throttle_reasons")
 _SECONDS = 60.0
 
 
@@ -63,7 +60,14 @@ def code_digest() -> str:
 
 def gpus() -> list[Gpu]:
     """Return the GPUs that nvidia-smi knows, none where there is no nvidia-smi."""
-    rows = _nvidia_smi(*_QUERY.values(), *_SLOWED.values())
+    rows: list[list[str]] = []
+    for group in _GROUPS:
+        try:
+            rows = _nvidia_smi(*_QUERY.values(), *(f"{group}.{reason}" for reason in _SLOWED))
+            break
+        except WorkError:
+            if group == _GROUPS[-1]:
+                raise
     found = []
     for row in rows:
         values = dict(zip([*_QUERY, *_SLOWED], row, strict=True))

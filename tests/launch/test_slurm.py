@@ -122,11 +122,11 @@ def test_preflight_is_a_job_of_the_queue_and_names_what_the_nodes_lack(
 ) -> None:
     web = write(tmp_path / "web", "web", 8)
     recipe = runs.write_recipe(tmp_path / "r.yaml", runs.recipe(web, web, str(tmp_path / "run")))
-    asked = job("tried", Work(pretrain=str(recipe)), nodes=2, gpus=1, port=29431)
-    asked = asked.model_copy(update={"preflight": Limits(disk_gb=0, shm_gb=0, slow_share=0.01)})
+    asked = job("tried", Work(pretrain=str(recipe)), nodes=2, port=29431)
+    asked = asked.model_copy(update={"preflight": Limits(disk_gb=1e9, shm_gb=0, slow_share=0.01)})
     checks = Preflight(asked, tmp_path / "job").run()
     found = {check.name: [f.host for f in check.findings] for check in checks if check.findings}
-    assert found == {"GPUs, ECC, clocks": ["n1", "n2"]}, found
+    assert found == {"disk, /dev/shm": ["n1", "n2"]}, found
     assert storage.read_json(tmp_path / "job" / "preflight.json")["exclude"] == []
 
 
