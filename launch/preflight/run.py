@@ -14,6 +14,7 @@ from typing import Any
 
 from launch import slurm, ssh
 from launch.job import Job
+from launch.node import last_words
 from launch.place import Place
 from launch.preflight import machine
 from launch.preflight.rendering import MINUTES, SCRIPT, local_words, render, ssh_command
@@ -49,7 +50,19 @@ class Preflight:
             )
         storage.write_text(self.folder / "job.yaml", recipe.dump(self.job))
         hosts, silent = runner()
+        silent += self._without_a_word(hosts)
         return judge(self.job, self.folder, hosts, silent, self.ahead, self.job_folder)
+
+    def _without_a_word(self, hosts: Hosts) -> list[tuple[str, str]]:
+        """Return the hosts that left no report, with the last that their processes said."""
+        known = {report.host for report in reports(self.folder)}
+        found = []
+        for node, host in enumerate(hosts):
+            log = self.folder / f"node-{node}.log"
+            said = last_words(log) if log.exists() else ""
+            if host not in known:
+                found.append((host, f"left no report: {said}" if said else "left no report"))
+        return found
 
     def _local(self) -> tuple[Hosts, list[tuple[str, str]]]:
         words = [sys.executable, "-m", *local_words(str(self.folder))]
@@ -134,6 +147,7 @@ def judge(
     """Judge what `hosts` reported in `folder`, and write the result into the folder `target`."""
     found = reports(folder)
     known = {report.host for report in found}
+    known |= {host for host, _ in silent}
     silent = silent + [(host, "left no report") for host in hosts if host not in known]
     every = list(dict.fromkeys([*hosts, *(host for host, _ in silent)]))
     own = Submitter(machine.versions(), ahead)

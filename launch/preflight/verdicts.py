@@ -53,7 +53,7 @@ def evaluate(
 ) -> list[Check]:
     """Return the verdict of each check; `silent` are hosts that left no report, and why."""
     hosts = {report.arrival.node: report.host for report in reports}
-    advice = "see that it is up, and shares the job's folder; its log lies beside preflight.json"
+    advice = "see that it is up, has Trawl in place.python, and shares the job's folder"
     lost = [Finding(host, why, advice) for host, why in silent]
     return [
         Check("answers", lost, f"{len(reports)} machines"),

@@ -213,3 +213,14 @@ def test_the_command_line_shows_a_table_and_names_what_is_wrong(tmp_path: Path) 
     assert "gone" in done.stdout
     assert "a: not fit: storage, manifests; see " in done.stderr
     assert json.loads((tmp_path / "jobs" / "a" / RESULT).read_text())["exclude"] == []
+
+
+def test_a_host_on_which_nothing_can_start_is_told_with_its_last_words(
+    three: Hosts, bucket: str, recipe: Path, tmp_path: Path
+) -> None:
+    faults = Faults(three, bucket, tmp_path, 1)
+    faults.on(0, "echo no room in memory; exit 9")
+    checks = faults.judged(recipe)
+    (finding,) = checks["answers"].findings
+    assert finding.host == three.addresses[0]
+    assert finding.what == "left no report: no room in memory"
