@@ -168,7 +168,10 @@ def _explain(error: dict[str, Any], model: type[BaseModel]) -> str:
         return f"unknown key {key}; {hint}"
     if error["type"] == "missing":
         return f"key {key} is missing; add it"
-    return f"key {key}: {error['msg']}, not {error.get('input')!r}"
+    said = error["msg"].removeprefix("Value error, ")
+    if isinstance(error.get("input"), dict):  # a check of several keys names those itself
+        return f"key {key}: {said}" if key else str(said)
+    return f"key {key}: {said}, not {error.get('input')!r}"
 
 
 def _followed(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[list[Any], list[str]]:

@@ -181,5 +181,5 @@ def without_unfit(job: Job, source: str, job_folder: Path) -> Job:
         raise RequestError(f"{place}: no list `exclude` in it; name the preflight.json of a job")
     exclude = list(dict.fromkeys([*job.place.exclude, *found]))
     content = {**job.place.model_dump(), "exclude": exclude}
-    place_of_it = recipe.parse(content, Place, f"{job.name}: place without {', '.join(found)}")
+    place_of_it = recipe.parse(content, Place, f"{job.name}: place")
     return job.model_copy(update={"place": place_of_it})

@@ -134,6 +134,7 @@ def test_a_training_whose_raylet_is_killed_goes_on_with_what_is_left_and_then_on
     assert runs.ranks_of(recipes["run"]) == []
 
 
+@pytest.mark.soak
 def test_a_stopped_training_saves_and_leaves_nothing(cluster: RayCluster, tmp_path: Path) -> None:
     web = write(tmp_path / "web", "web", 24)
     content = runs.recipe(web, web, str(tmp_path / "run"))
