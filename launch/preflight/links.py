@@ -8,7 +8,9 @@ each line that it prints into its file is a Link. The plan is ROUND:OTHER,...
 
 import argparse
 import datetime
+import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -108,10 +110,15 @@ def main(arguments: list[str] | None = None) -> int:
         # Begun, said first: if this process dies of the link, the link is known.
         print(Link(node=other, problem="its measurement ended the process").model_dump_json())
         sys.stdout.flush()
+        # Whatever hangs in a library, the next link is measured by the next process.
+        end = threading.Timer(2 * asked.patience, os._exit, (1,))
+        end.daemon = True
+        end.start()
         try:
             link = measure(asked.folder, number, asked.node, other, asked.patience)
         except (RuntimeError, ValueError) as error:
             link = Link(node=other, problem=str(error).splitlines()[0][:300])
+        end.cancel()
         print(link.model_dump_json())
         sys.stdout.flush()
     return 0

@@ -19,14 +19,16 @@ from pathlib import Path
 from launch import attempts
 from launch.job import Job
 from launch.meeting import own_address
-from launch.node import secret_values
+from launch.node import last_words, secret_values
 from launch.preflight import calls, machine, stores
-from launch.preflight.report import Arrival, Link, NodeReport, arrivals, write
+from launch.preflight.report import Arrival, Link, NodeReport, arrivals, place, write
 from launch.preflight.rounds import partner, rounds
 from trawl import recipe
 from trawl.parent import die_with_parent
 
 _POLL_SECONDS = 0.1
+# The folder lies on a server that all of them ask.
+_POLL_SECONDS_A_NODE = 0.002
 _CALL_SECONDS = 10.0
 
 
@@ -36,6 +38,7 @@ class NodeCheck:
     def __init__(self, job: Job, folder: Path, node: int, nodes: int, arrival: Arrival) -> None:
         self.job, self.folder, self.node, self.nodes = job, folder, node, nodes
         self.patience = job.preflight.patience_seconds
+        self.poll_seconds = _POLL_SECONDS + _POLL_SECONDS_A_NODE * nodes
         self.report = NodeReport(arrival=arrival)
 
     def run(self) -> None:
@@ -90,26 +93,31 @@ class NodeCheck:
     def _until(self, seen: Callable[[], bool], patience: float | None = None) -> None:
         deadline = time.monotonic() + (patience or self.patience)
         while not seen() and time.monotonic() < deadline:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(self.poll_seconds)
+
+    def _plan(self) -> list[tuple[int, int]]:
+        """Return in which rounds to measure with whom: partners that are reached both ways."""
+        plan = []
+        closed = self._unreachable(self.report)
+        for number in rounds(self.nodes, self.job.preflight.partners) if self.nodes > 1 else ():
+            other = partner(self.node, number, self.nodes)
+            if other is None or other in closed:
+                continue
+            file = place(self.folder, "called", other)
+            if not file.exists():
+                continue
+            if self.node not in self._unreachable(
+                NodeReport.model_validate_json(file.read_bytes())
+            ):
+                plan.append((number, other))
+        return plan
+
+    def _unreachable(self, report: NodeReport) -> set[int]:
+        return {contact.node for contact in report.contacts if "any" in contact.closed}
 
     def _links(self) -> list[Link]:
-        """Measure the links to this machine's partners that can be reached both ways."""
-        if self.nodes == 1:
-            return []
-        closed = set()
-        reached = {self.node: self.report}
-        for path in self.folder.glob("called-*.json"):
-            called = NodeReport.model_validate_json(path.read_bytes())
-            reached[called.arrival.node] = called
-        for number, called in reached.items():
-            closed |= {(number, c.node) for c in called.contacts if "any" in c.closed}
-        plan = []
-        for number in rounds(self.nodes, self.job.preflight.partners):
-            other = partner(self.node, number, self.nodes)
-            if other is None or other not in reached:
-                continue
-            if not closed & {(self.node, other), (other, self.node)}:
-                plan.append((number, other))
+        """Measure the links of the plan, in a new process where one of them ended the last."""
+        plan = self._plan()
         file = self.folder / f"links-{self.node}.jsonl"
         found: dict[int, Link] = {}
         while left := [step for step in plan if step[1] not in found]:
@@ -119,8 +127,7 @@ class NodeCheck:
                 link = Link.model_validate_json(line)
                 found[link.node] = link
             if len(found) == before:
-                said = (self.folder / f"links-{self.node}.log").read_text(encoding="utf-8")
-                raise RuntimeError(f"nothing was measured: {said.strip().splitlines()[-1:]}")
+                raise RuntimeError(last_words(self.folder / f"links-{self.node}.log"))
         return list(found.values())
 
     def _measure(self, plan: list[tuple[int, int]], file: Path) -> None:

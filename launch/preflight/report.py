@@ -1,5 +1,6 @@
 """What a machine tells of itself and of its links; files in the job's folder carry it."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -107,11 +108,11 @@ def write(folder: Path, kind: str, node: int, content: BaseModel) -> None:
     storage.write_text(place(folder, kind, node), content.model_dump_json() + "\n")
 
 
-def arrivals(folder: Path) -> dict[int, Arrival]:
-    """Return the machines that have arrived, by number."""
-    found = (
-        Arrival.model_validate_json(path.read_bytes()) for path in folder.glob("arrival-*.json")
-    )
+def arrivals(folder: Path, besides: Collection[int] = ()) -> dict[int, Arrival]:
+    """Return the machines that have arrived, by number, `besides` those that are known."""
+    known = {place(folder, "arrival", node) for node in besides}
+    new = (path for path in folder.glob("arrival-*.json") if path not in known)
+    found = (Arrival.model_validate_json(path.read_bytes()) for path in new)
     return {arrival.node: arrival for arrival in found}
 
 

@@ -130,8 +130,8 @@ class Preflight:
         over = False
         while not over and time.monotonic() < deadline:
             over = ended()
-            for node, arrival in arrivals(self.folder).items():
-                self.ahead.setdefault(node, arrival.time - time.time())
+            for node, arrival in arrivals(self.folder, besides=self.ahead.keys()).items():
+                self.ahead[node] = arrival.time - time.time()
             if not over:
                 time.sleep(_POLL_SECONDS)
 
