@@ -15,10 +15,12 @@ from data_pipeline.corpus.faults import BadShardError
 from data_pipeline.corpus.reader import Corpus
 from pretrain.batch_size import LOOKED_AT, Lengths
 from pretrain.batches.order import SampleOrder
+from pretrain.batches.row_batches import RowBatches
 from pretrain.batches.tokenise import load_tokenizer, train_tokenizer
 from pretrain.checkpoints.pull import verify
 from pretrain.checkpoints.shelf import resolve
 from pretrain.exit_codes import DataError
+from pretrain.kernels.counter_dropout import number_sites
 from pretrain.models.bert_initialisation import initialise_from_bert
 from pretrain.models.families import Batches, family, family_of
 from pretrain.models.loading import load_pretrained
@@ -67,6 +69,7 @@ def _built(recipe: PretrainRecipe, stage: StageRecipe, run: RunFolder, ranks: Ra
     torch.manual_seed(chance.seed_of(recipe.seed, "weights", stage.name))
     source = _source(recipe, stage, run, ranks)
     model, parent = _from_release(source, run) if source else _new(recipe, stage, len(tokenizer))
+    number_sites(model)
     config = model.config
     order = SampleOrder(
         [len(corpus) for corpus in corpora],
@@ -107,7 +110,12 @@ def batches(
             f"stage {stage.name}: batch.balance {batch.balance}: the batches of {kind.name} hold "
             "as many images each, which outweigh their texts, in order; leave the key out"
         )
-    return kind.batches(
+    if stage.dropout == "counted" and not kind.deals:
+        raise RequestError(
+            f"stage {stage.name}: dropout: {kind.name} takes drawn masks alone, its pairs come of "
+            "the model; leave the key out"
+        )
+    maker = kind.batches(
         corpora,
         tokenizer,
         config,
@@ -116,6 +124,9 @@ def batches(
         stage.name,
         **({"packed": True} if packed else {}),
     )
+    if isinstance(maker, RowBatches):
+        maker.numbered = stage.dropout == "counted"
+    return maker
 
 
 def sample_lengths(stage: StageRecipe, maker: Any, order: SampleOrder, longest: int) -> Lengths:

@@ -213,6 +213,10 @@ class StageRecipe(Recipe):
     numbers in much less memory, for about a third more arithmetic."""
     compile: bool = False
     """Compile each layer with torch.compile; ZeRO 0 to 2."""
+    dropout: Literal["drawn", "counted"] = "drawn"
+    """Whether masks are drawn one after another, of one micro-batch the same each time, or are a
+    function of sample and token: then also the same padded, packed, dealt among micro-batches, and
+    in the fused kernels. Not xvlm."""
     kernels: dict[str, str] = {}
     """Implementations to take in place of the first that runs on the machine, by operation, as in
     {packed_attention: plain}: see `trawl doctor`."""

@@ -15,6 +15,7 @@ from pretrain.checkpoints import resume
 from pretrain.checkpoints.module import load_module
 from pretrain.feeding import Batch
 from pretrain.kernels import selection
+from pretrain.kernels.counter_dropout import CountedDropout
 from pretrain.ranks import Ranks, alone
 from pretrain.recipe import PretrainRecipe, StageRecipe
 from pretrain.run_folder import RunFolder
@@ -159,7 +160,12 @@ def _compute(
         torch.manual_seed(
             chance.seed_of(recipe.seed, "dropout", stage.name, record["step"] - 1, number)
         )
-        done.append(Replayed(number, own[0], *_pass(parts.model, batch, stage, ranks, sums)))
+        counted = None
+        if stage.dropout == "counted":
+            seed = chance.seed_of(recipe.seed, "dropout", stage.name, record["step"] - 1)
+            counted = CountedDropout.of(torch.tensor(own, device=ranks.device), seed)
+        passed = _pass(parts.model, batch, stage, ranks, sums, counted)
+        done.append(Replayed(number, own[0], *passed))
     broken = [
         f"sample {sample['key']} of {sample['corpus']}: {name} is not finite"
         for sample in record["samples"]
@@ -185,12 +191,18 @@ def _before(run: RunFolder, stage: str, step: int) -> resume.Checkpoint | None:
 
 
 def _pass(
-    model: nn.Module, batch: Batch, stage: StageRecipe, ranks: Ranks, sums: Gradients
+    model: nn.Module,
+    batch: Batch,
+    stage: StageRecipe,
+    ranks: Ranks,
+    sums: Gradients,
+    counted: CountedDropout | None,
 ) -> tuple[float, float]:
     """Return the loss of `batch` and the norm of its gradient, which is added to `sums`."""
     read = placed(batch, ranks.device)
     model.zero_grad()
-    loss, _ = objectives.compute(model(**read), read, stage.objectives)
+    said = model(**read) if counted is None else model(**read, counted=counted)
+    loss, _ = objectives.compute(said, read, stage.objectives)
     loss.backward()  # type: ignore[no-untyped-call]
     gradients = {
         name: each.grad for name, each in model.named_parameters() if each.grad is not None

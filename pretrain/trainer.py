@@ -9,10 +9,12 @@ from typing import Any, Protocol
 import torch
 
 from pretrain import engine as deepspeed_engine
+from pretrain.batches.row_batches import SAMPLE_NUMBERS
 from pretrain.batches.stored import placed
 from pretrain.exit_codes import NumericsError, PreemptionError
 from pretrain.feeding import Batch, Portion
 from pretrain.guards import PASSED, Guard
+from pretrain.kernels.counter_dropout import CountedDropout
 from pretrain.measured import Measured
 from pretrain.obedience import Source
 from pretrain.ranks import Ranks
@@ -158,7 +160,12 @@ class Trainer:
         # changes it.
         torch.manual_seed(chance.seed_of(self.seed, "dropout", self.stage.name, step, number))
         read = placed(batch, self.ranks.device)
-        return self.compute_losses(self.engine(**read), read, self.stage.objectives)
+        samples = read.pop(SAMPLE_NUMBERS, None)
+        counted = {}
+        if samples is not None:
+            seed = chance.seed_of(self.seed, "dropout", self.stage.name, step)
+            counted["counted"] = CountedDropout.of(samples, seed)
+        return self.compute_losses(self.engine(**read, **counted), read, self.stage.objectives)
 
     def _prove(self, step: int) -> None:
         """Raise NumericsError if the loss of `step`, the last that changed the model, is no more.

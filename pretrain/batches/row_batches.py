@@ -11,6 +11,7 @@ from pretrain.batches.dealing import dealt
 from pretrain.batches.pairs import Place
 from pretrain.batches.stored import assembled, tensors
 
+SAMPLE_NUMBERS = "sample_numbers"
 Row = TypeVar("Row")
 Array = npt.NDArray[Any]
 
@@ -20,6 +21,9 @@ class RowBatches(ABC, Generic[Row]):
 
     A family says how a row is drawn, how long it is, and what a batch of rows holds.
     """
+
+    numbered = False
+    """Whether batches say in sample_numbers int64 [batch] where in the stage each row stands."""
 
     def __init__(self, packed: bool) -> None:
         """Take whether the batches of training are packed instead of padded."""
@@ -49,7 +53,13 @@ class RowBatches(ABC, Generic[Row]):
         See `assembled`. Packed, everything has one row that holds all rows end to end, and
         row_lengths int64 [2, batch] has the tokens and regions of each, instead of masks.
         """
-        return tensors(self._batch(self._rows(positions), positions, self._packed))
+        return self._made(self._rows(positions), positions)
+
+    def _made(self, rows: Sequence[Row], positions: Sequence[Place]) -> dict[str, torch.Tensor]:
+        batch = tensors(self._batch(rows, positions, self._packed))
+        if self.numbered:
+            batch[SAMPLE_NUMBERS] = torch.tensor([position[3] for position in positions])
+        return batch
 
     def make_dealt(
         self, positions: Sequence[Place], batches: int, wanted: Sequence[int]
@@ -63,7 +73,7 @@ class RowBatches(ABC, Generic[Row]):
         made = []
         for hand in (hands[number] for number in wanted):
             own, places = [rows[number] for number in hand], [positions[number] for number in hand]
-            made.append(tensors(self._batch(own, places, self._packed)))
+            made.append(self._made(own, places))
         return made
 
     def lengths(self, positions: Sequence[Place]) -> list[int]:

@@ -16,6 +16,7 @@ from trawl.errors import RequestError
 _LATER = {
     "activation_checkpointing": False,
     "compile": False,
+    "dropout": "drawn",
     "kernels": {},
     "shuffle_shards": None,
 }

@@ -9,13 +9,15 @@ packed, and on how many ranks. The seed stands for the run, its stage and the st
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROUNDS = 7
 SITES = 1 << 16
 """Dropouts that a model may have, each with a number of its own."""
 REGIONS = 1 << 15
 """What the first region of a sample is called among its tokens; a text's first token is 0."""
+TASK = REGIONS - 1
+"""What a task's token is called, and the state of the whole pair."""
 
 _WORD = 0xFFFFFFFF
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
@@ -42,9 +44,100 @@ class Places:
             self.tokens.index_select(-1, places),
         )
 
-    def first(self) -> "Places":
-        """Return the first of each row."""
-        return Places(self.seed, self.samples[:, :1], self.tokens[:, :1])
+    def columns(self) -> "Places":
+        """Return [rows] as [rows, 1]."""
+        return Places(self.seed, self.samples[:, None], self.tokens[:, None])
+
+    def in_row(self) -> "Places":
+        """Return [rows] as [1, rows]."""
+        return Places(self.seed, self.samples[None], self.tokens[None])
+
+    def flat(self) -> "Places":
+        """Return the same in one dimension."""
+        return Places(self.seed, self.samples.flatten(), self.tokens.flatten())
+
+    def spread(self, places: Tensor, rows: int, longest: int) -> "Places":
+        """Return [rows, longest] from a stream [total] whose states go to `places` of these."""
+        return Places(
+            self.seed,
+            spread_tokens(self.samples, places, rows, longest),
+            spread_tokens(self.tokens, places, rows, longest),
+        )
+
+    def and_then(self, others: "Places") -> "Places":
+        """Return these and `others` behind them, in each row."""
+        return Places(
+            self.seed,
+            torch.cat([self.samples, others.samples], dim=-1),
+            torch.cat([self.tokens, others.tokens], dim=-1),
+        )
+
+    def rolled(self, shift: int) -> "Places":
+        """Return them shifted along the rows, as `torch.roll`."""
+        return Places(self.seed, self.samples.roll(shift, -1), self.tokens.roll(shift, -1))
+
+
+@dataclass(frozen=True)
+class CountedDropout:
+    """What decides the masks of one pass: seed int64 [1], and int64 [rows] each row's sample.
+
+    Given to a model's `forward`, all its dropouts are functions of it; `number_sites` comes first.
+    """
+
+    seed: Tensor
+    samples: Tensor
+
+    @classmethod
+    def of(cls, samples: Tensor, seed: int) -> "CountedDropout":
+        """Return the dropout of rows of `samples` in the step that `seed`, 63 bits, stands for."""
+        return cls(torch.tensor([seed], device=samples.device), samples)
+
+    def padded(self, length: int, first: int = 0) -> Places:
+        """Return the places of tokens `first` and on of each row: [rows, length]."""
+        tokens = torch.arange(first, first + length, device=self.samples.device)
+        return Places(
+            self.seed,
+            self.samples[:, None].expand(-1, length),
+            tokens.expand(len(self.samples), -1),
+        )
+
+    def packed(self, lengths: Tensor, total: int, first: int = 0) -> Places:
+        """Return the same of rows of `lengths` int64 [rows] end to end: [1, total]."""
+        rows = torch.arange(len(lengths), device=lengths.device)
+        row = rows.repeat_interleave(lengths, output_size=total)
+        starts = lengths.cumsum(0) - lengths
+        tokens = torch.arange(total, device=lengths.device) - starts[row] + first
+        return Places(self.seed, self.samples[row][None], tokens[None])
+
+    def pairs(self) -> Places:
+        """Return the places of one state [rows, hidden] for each row."""
+        return Places(self.seed, self.samples, torch.full_like(self.samples, TASK))
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout` that is a function of the places where they are given."""
+
+    site: int | None = None
+
+    def forward(self, states: Tensor, places: Places | None = None) -> Tensor:
+        """Return `states` [.., channels], in training with some of them dropped."""
+        if places is None or not self.training or self.p == 0:
+            return super().forward(states)
+        return dropped(states, places, site_of(self), self.p)
+
+
+def number_sites(model: nn.Module) -> None:
+    """Give each dropout of `model` its site: the modules that have a `site`, in order."""
+    places = [module for module in model.modules() if hasattr(module, "site")]
+    for number, module in enumerate(places):
+        module.site = number  # type: ignore[assignment]
+
+
+def site_of(module: nn.Module) -> int:
+    """Return the number that `number_sites` gave to a dropout or an attention."""
+    site = module.site
+    assert isinstance(site, int), "number_sites was not called for this model"
+    return site
 
 
 def threshold(probability: float) -> int:
@@ -76,6 +169,12 @@ def philox(
     return a, b, c, d
 
 
+def spread_tokens(tokens: Tensor, places: Tensor, rows: int, longest: int) -> Tensor:
+    """Return int64 [rows, longest], 0 but for `tokens` [total] at `places` of them."""
+    empty = tokens.new_zeros(rows * longest)
+    return empty.index_copy(0, places, tokens).view(rows, longest)
+
+
 def kept_channels(places: Places, site: int, channels: int, probability: float) -> Tensor:
     """Return which channels of each state are kept: bool [.., channels].
 
@@ -100,6 +199,25 @@ def kept_shares(
     pairs = asking.tokens[..., None, :, None] << 16 | offering[..., None, None, :]
     counters = (site << 16 | head, pairs, samples & _WORD, samples >> 32)
     return philox(asking.seed, counters)[0] >= threshold(probability)
+
+
+@dataclass(frozen=True)
+class ShareDropout:
+    """What decides which shares of one attention are dropped.
+
+    asking: the places of the queries; offering int64, as long as the keys: their tokens, of the
+    same samples; site: which attention it is.
+    """
+
+    asking: Places
+    offering: Tensor
+    site: int
+    probability: float
+
+    def factor(self, heads: int, dtype: torch.dtype) -> Tensor:
+        """Return what shares [.., heads, queries, keys] are multiplied by: 0, or the scale."""
+        kept = kept_shares(self.asking, self.offering, self.site, heads, self.probability)
+        return (kept * scale(self.probability)).to(dtype)
 
 
 def dropped(states: Tensor, places: Places, site: int, probability: float) -> Tensor:

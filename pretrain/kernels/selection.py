@@ -7,6 +7,7 @@ its tests state, so a machine without a GPU changes no result beyond it. `trawl 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -121,6 +122,7 @@ def _first(operation: str, device: str, numbers: str, unable: Mapping[str, str])
     raise AssertionError(f"{operation} has no plain implementation")
 
 
+@cache
 def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None

@@ -27,16 +27,24 @@ def mask_bias(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def plain_attention(
-    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, dropout: float
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    bias: Tensor | None,
+    dropout: float,
+    shares_factor: Tensor | None = None,
 ) -> Tensor:
     """Return softmax(query key' / sqrt(size) + bias) value, step by step.
 
-    query [batch, heads, queries, size], key and value [batch, heads, keys, size].
+    query [batch, heads, queries, size], key and value [batch, heads, keys, size]; shares_factor
+    [batch, heads, queries, keys]: what the shares are multiplied by, a dropout that was drawn.
     """
     scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
     if bias is not None:
         scores = scores + bias
     shares = functional.dropout(scores.softmax(dim=-1), dropout, training=dropout > 0.0)
+    if shares_factor is not None:
+        shares = shares * shares_factor
     return shares @ value  # [batch, heads, queries, size]
 
 

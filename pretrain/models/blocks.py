@@ -12,8 +12,19 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from pretrain.models.attention import attention_named
-from pretrain.models.packing import Asked, Between, Packed, Rows, Sight, packed_attention
+from pretrain.kernels.counter_dropout import Dropout, Places, ShareDropout, site_of
+from pretrain.kernels.dropout_residual_norm import dropout_residual_norm
+from pretrain.models.attention import Attend, attention_named, plain_attention
+from pretrain.models.packing import (
+    Asked,
+    Between,
+    Packed,
+    Padded,
+    Rows,
+    Sight,
+    packed_attention,
+    places_of,
+)
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,47 @@ class BlockShape:
         return nn.LayerNorm(self.hidden, eps=self.norm_epsilon)
 
 
+def padded_attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sight: Tensor | Padded | None,
+    dropout: float,
+    attend: Attend,
+    site: int | None,
+) -> Tensor:
+    """Return what padded states find, all [batch, heads, length, size]; site: which attention."""
+    if not isinstance(sight, Padded):
+        return attend(query, key, value, sight, dropout)
+    if dropout == 0.0:
+        return attend(query, key, value, sight.bias, dropout)
+    assert site is not None
+    counted = ShareDropout(sight.places, sight.keys, site, dropout)
+    factor = counted.factor(query.shape[1], query.dtype)
+    return plain_attention(query, key, value, sight.bias, 0.0, factor)
+
+
+def residual_norm(
+    dense: nn.Linear,
+    dropout: Dropout,
+    norm: nn.LayerNorm,
+    states: Tensor,
+    residual: Tensor,
+    places: Places | None,
+) -> Tensor:
+    """Return LN(residual + dropout(dense(states))), in one where dropout is counted by places."""
+    if places is None or not dropout.training or dropout.p == 0:
+        normed: Tensor = norm(residual + dropout(dense(states)))
+        return normed
+    multiplied = functional.linear(states, dense.weight)
+    parts = (multiplied, dense.bias, residual, norm.weight, norm.bias, places)
+    return dropout_residual_norm(*parts, site_of(dropout), dropout.p, norm.eps)
+
+
 class SelfAttention(nn.Module):
     """Queries, keys and values, and the attention between them."""
+
+    site: int | None = None
 
     def __init__(self, shape: BlockShape) -> None:
         super().__init__()
@@ -68,13 +118,16 @@ class SelfAttention(nn.Module):
             parts = (self.query(states), self.key(source), self.value(source))
             query, key, value = (part.unflatten(-1, (-1, self.head_size)) for part in parts)
             dropout = self.dropout if self.training else 0.0
-            return packed_attention(query, key, value, bias, dropout, self.attend).flatten(2)
-        mixed = self.attend(
+            mixed = packed_attention(query, key, value, bias, dropout, self.attend, self.site)
+            return mixed.flatten(2)
+        mixed = padded_attention(
             self._heads(self.query(states)),
             self._heads(self.key(source)),
             self._heads(self.value(source)),
             bias,
             self.dropout if self.training else 0.0,
+            self.attend,
+            self.site,
         )
         return mixed.transpose(1, 2).flatten(2)
 
@@ -90,7 +143,7 @@ class SelfAttention(nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed = [
             packed_attention(
-                query[here], key[1 - here], value[1 - here], sight, dropout, self.attend
+                query[here], key[1 - here], value[1 - here], sight, dropout, self.attend, self.site
             )
             for here, sight in enumerate((Between(one, other), Between(other, one)))
         ]
@@ -104,12 +157,12 @@ class ResidualOutput(nn.Module):
         super().__init__()
         self.dense = nn.Linear(width, shape.hidden)
         self.LayerNorm = shape.norm()
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
-    def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+    def forward(self, states: Tensor, residual: Tensor, places: Places | None = None) -> Tensor:
         """Return [batch, length, hidden] from states [batch, length, width] and the residual."""
-        normed: Tensor = self.LayerNorm(residual + self.dropout(self.dense(states)))
-        return normed
+        parts = (self.dense, self.dropout, self.LayerNorm)
+        return residual_norm(*parts, states, residual, places)
 
 
 class Attention(nn.Module):
@@ -122,7 +175,7 @@ class Attention(nn.Module):
 
     def forward(self, states: Tensor, bias: Sight, source: Tensor) -> Tensor:
         """Return [batch, queries, hidden] from `states`, attending to `source`."""
-        mixed: Tensor = self.output(self.self(states, bias, source), states)
+        mixed: Tensor = self.output(self.self(states, bias, source), states, places_of(bias))
         return mixed
 
 
@@ -153,7 +206,7 @@ class Layer(nn.Module):
         bias is added to the scores: [batch, 1, 1 or queries, keys]; or says where packed rows lie.
         """
         mixed = self.attention(states, bias, states if source is None else source)
-        deep: Tensor = self.output(self.intermediate(mixed), mixed)
+        deep: Tensor = self.output(self.intermediate(mixed), mixed, places_of(bias))
         return deep
 
 
@@ -222,15 +275,19 @@ class TextEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(positions, shape.hidden)
         self.token_type_embeddings = nn.Embedding(segments, shape.hidden)
         self.LayerNorm = shape.norm()
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(
         self,
         input_ids: Tensor,
         token_type_ids: Tensor | None = None,
         position_ids: Tensor | None = None,
+        places: Places | None = None,
     ) -> Tensor:
-        """Return [batch, length, hidden]; segments default to 0, positions count from 0."""
+        """Return [batch, length, hidden]; segments default to 0, positions count from 0.
+
+        places [batch, length]: whose states these are, where dropout is a function of that.
+        """
         if position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device)[None]
         if token_type_ids is None:
@@ -240,7 +297,7 @@ class TextEmbeddings(nn.Module):
             + self.token_type_embeddings(token_type_ids)
             + self.position_embeddings(position_ids)
         )
-        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        embedded: Tensor = self.dropout(self.LayerNorm(total), places)
         return embedded
 
 

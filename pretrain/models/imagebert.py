@@ -14,13 +14,15 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
+from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.models.initial_weights import draw_as_bert
-from pretrain.models.packed_rows import HeadPlaces, PackedRows
+from pretrain.models.packed_rows import HeadPlaces, PackedRows, input_places, joint
+from pretrain.models.packing import seen
 from pretrain.objectives import check_targets
 
 LOCATION = 5
@@ -58,13 +60,15 @@ class ImageBertModel(ImageBertPreTrainedModel):
         self.img_embedding = nn.Linear(config.img_feature_dim, config.hidden_size)
         self.img_location_embedding = nn.Linear(LOCATION, config.hidden_size)
         self.LayerNorm = shape.norm()
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.encoder = Encoder(shape, config.num_hidden_layers)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
-    def embed_regions(self, img_feats: Tensor, img_locations: Tensor) -> Tensor:
+    def embed_regions(
+        self, img_feats: Tensor, img_locations: Tensor, places: Places | None = None
+    ) -> Tensor:
         """Return regions [batch, regions, hidden]; one LN over the sum (section 4.1).
 
         img_feats [batch, regions, feature]; img_locations [batch, regions, 5].
@@ -78,7 +82,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
             + segment
             + position
         )
-        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        embedded: Tensor = self.dropout(self.LayerNorm(total), places)
         return embedded
 
     def forward(
@@ -90,6 +94,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
         read: Tensor | None = None,
+        counted: CountedDropout | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read text and regions.
 
@@ -100,18 +105,22 @@ class ImageBertModel(ImageBertPreTrainedModel):
         row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
         has one row that holds them end to end, and no mask is given.
         read int64 [read]: of packed rows the places, of all text and then all regions, whose states
-        alone are wanted.
+        alone are wanted. counted: what makes dropout a function of sample and token.
         """
+        seeing = 0 if img_feats is None else img_feats.shape[1]
+        of_text, of_regions = input_places(counted, input_ids.shape[1], seeing, row_lengths)
+        places = joint(of_text, of_regions)
         regions = []
         if img_feats is not None:
             if img_locations is None:
                 raise ValueError("img_feats need img_locations [batch, regions, 5]")
-            regions = [self.embed_regions(img_feats, img_locations)]
+            regions = [self.embed_regions(img_feats, img_locations, of_regions)]
         if row_lengths is not None:
-            packed = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
-            text = self.embeddings(input_ids, None, packed.packing.first_columns[None])
+            longest = self.config.longest_sample
+            packed = PackedRows(longest, row_lengths, input_ids, img_feats, places)
+            text = self.embeddings(input_ids, None, packed.packing.first_columns[None], of_text)
             return packed.through(self, [text, *regions], output_hidden_states, read)
-        text, count = self.embeddings(input_ids), input_ids.shape[1]
+        text, count = self.embeddings(input_ids, places=of_text), input_ids.shape[1]
         states = torch.cat([text, *regions], dim=1)
         bias = None
         if attention_mask is not None:
@@ -126,7 +135,8 @@ class ImageBertModel(ImageBertPreTrainedModel):
         if swapped:
             states = states.roll(behind, dims=1)
             bias = None if bias is None else bias.roll(behind, dims=-1)
-        reached = self.encoder(states, bias)
+            places = places and places.rolled(behind)
+        reached = self.encoder(states, seen(bias, places))
         if swapped:
             reached = [state.roll(-behind, dims=1) for state in reached]
         return BaseModelOutputWithPooling(
@@ -197,6 +207,7 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        counted: CountedDropout | None = None,
         **targets: Tensor,
     ) -> ImageBertPreTrainingOutput:
         """Read a batch, as `ImageBertModel` does, and predict.
@@ -218,6 +229,7 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
             output_hidden_states,
             row_lengths,
             read,
+            counted,
         )
         parts = heads.parts if read is None else heads.parts_read
         text, regions = parts(outputs.last_hidden_state)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from pretrain.kernels.counter_dropout import CountedDropout
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing, start_faint
@@ -18,7 +19,8 @@ from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_place
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.models.lxmert_layers import TwoStreamEncoder
-from pretrain.models.packed_rows import PackedStream
+from pretrain.models.packed_rows import PackedStream, input_places
+from pretrain.models.packing import seen as sees
 from pretrain.objectives import TARGETS, check_targets
 from pretrain.objectives.matching import log_odds
 
@@ -96,6 +98,7 @@ class LxmertModel(LxmertPreTrainedModel):
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
         read: tuple[Tensor | None, Tensor | None] = (None, None),
+        counted: CountedDropout | None = None,
     ) -> LxmertModelOutput:
         """Read text and regions.
 
@@ -105,23 +108,28 @@ class LxmertModel(LxmertPreTrainedModel):
         seen. row_lengths int64 [2, batch], tokens and regions of each row, one of each at least:
         the rows are packed, all else has one row that holds them end to end, and no mask is given.
         read: of packed rows the places of text and of regions whose last states alone are wanted.
+        counted: what makes dropout a function of sample and token.
         """
-        regions = self.encoder.visn_fc(visual_feats, visual_pos)
+        sizes = input_ids.shape[1], visual_feats.shape[1]
+        of_text, of_regions = input_places(counted, *sizes, row_lengths)
+        regions = self.encoder.visn_fc(visual_feats, visual_pos, of_regions)
         if row_lengths is not None:
             config = self.config
             words, seen = row_lengths
             streams = (
-                PackedStream.of(words, input_ids.shape[1], config.max_seq_length, read[0]),
-                PackedStream.of(seen, regions.shape[1], config.max_regions, read[1]),
+                PackedStream.of(words, sizes[0], config.max_seq_length, read[0], of_text),
+                PackedStream.of(seen, sizes[1], config.max_regions, read[1], of_regions),
             )
-            text = self.embeddings(input_ids, token_type_ids, streams[0].rows.column[None])
+            columns = streams[0].rows.column[None]
+            text = self.embeddings(input_ids, token_type_ids, columns, of_text)
             return self._packed(text, regions, streams, output_hidden_states)
-        text = self.embeddings(input_ids, token_type_ids)
+        text = self.embeddings(input_ids, token_type_ids, places=of_text)
+        text_bias, region_bias = (
+            None if mask is None else mask_bias(mask, text.dtype)
+            for mask in (attention_mask, visual_attention_mask)
+        )
         texts, seen = self.encoder(
-            text,
-            regions,
-            None if attention_mask is None else mask_bias(attention_mask, text.dtype),
-            None if visual_attention_mask is None else mask_bias(visual_attention_mask, text.dtype),
+            text, regions, sees(text_bias, of_text), sees(region_bias, of_regions)
         )
         return LxmertModelOutput(
             last_hidden_state=texts[-1],
@@ -280,6 +288,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        counted: CountedDropout | None = None,
         **targets: Tensor,
     ) -> LxmertPreTrainingOutput:
         """Read a batch, as `LxmertModel` does, and predict.
@@ -304,6 +313,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
             output_hidden_states,
             row_lengths,
             read,
+            counted,
         )
         text, regions = (
             at_places(states, places) if chosen is None else states[0]

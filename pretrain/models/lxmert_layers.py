@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pretrain.kernels.counter_dropout import Dropout, Places
 from pretrain.models.blocks import (
     Attention,
     BlockShape,
@@ -18,7 +19,8 @@ from pretrain.models.blocks import (
     SelfAttention,
 )
 from pretrain.models.lxmert_config import LxmertConfig
-from pretrain.models.packing import Asked, Packed, Rows, Sight
+from pretrain.models.packed_rows import joint as joint_places
+from pretrain.models.packing import Asked, Rows, Sight, between, places_of
 
 
 class RegionEmbeddings(nn.Module):
@@ -30,14 +32,14 @@ class RegionEmbeddings(nn.Module):
         self.visn_layer_norm = shape.norm()
         self.box_fc = nn.Linear(config.visual_pos_dim, shape.hidden)
         self.box_layer_norm = shape.norm()
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
-    def forward(self, features: Tensor, boxes: Tensor) -> Tensor:
+    def forward(self, features: Tensor, boxes: Tensor, places: Places | None = None) -> Tensor:
         """Return [batch, regions, hidden] from [batch, regions, 2048] and [batch, regions, 4]."""
         dtype = self.visn_fc.weight.dtype
         seen = self.visn_layer_norm(self.visn_fc(features.to(dtype)))
         placed = self.box_layer_norm(self.box_fc(boxes.to(dtype)))
-        embedded: Tensor = self.dropout((seen + placed) / 2)
+        embedded: Tensor = self.dropout((seen + placed) / 2, places)
         return embedded
 
 
@@ -49,9 +51,10 @@ class CrossAttention(nn.Module):
         self.att = SelfAttention(shape)
         self.output = ResidualOutput(shape, shape.hidden)
 
-    def forward(self, states: Tensor, source: Tensor, source_bias: Tensor | None) -> Tensor:
+    def forward(self, states: Tensor, source: Tensor, source_bias: Sight) -> Tensor:
         """Return [batch, queries, hidden] from `states`, attending to `source`."""
-        mixed: Tensor = self.output(self.att(states, source_bias, source), states)
+        found = self.att(states, source_bias, source)
+        mixed: Tensor = self.output(found, states, places_of(source_bias))
         return mixed
 
     def both(
@@ -60,12 +63,15 @@ class CrossAttention(nn.Module):
         """Return what the text finds in the regions, and they in the text, each as it came in."""
         if isinstance(text_bias, Rows) and isinstance(region_bias, Rows):
             joint = torch.cat([text, regions], dim=1)
-            mixed = self.output(self.att.exchanged(joint, text_bias, region_bias), joint)
+            found = self.att.exchanged(joint, text_bias, region_bias)
+            places = joint_places(text_bias.places, region_bias.places)
+            mixed = self.output(found, joint, places)
             read_text, read_regions = mixed.tensor_split([text.shape[1]], dim=1)
             return read_text, read_regions
-        assert not isinstance(text_bias, Packed)
-        assert not isinstance(region_bias, Packed)
-        return self(text, regions, region_bias), self(regions, text, text_bias)
+        return (
+            self(text, regions, between(text_bias, region_bias)),
+            self(regions, text, between(region_bias, text_bias)),
+        )
 
 
 class CrossLayer(nn.Module):
@@ -97,11 +103,13 @@ class CrossLayer(nn.Module):
         asked: the places of packed text and regions that alone are returned, rising.
         """
         read_text, read_regions = self.visual_attention.both(text, regions, text_bias, region_bias)
-        read_text = self.lang_self_att(*_asking(read_text, text_bias, asked[0]))
-        read_regions = self.visn_self_att(*_asking(read_regions, region_bias, asked[1]))
+        asks_text = _asking(read_text, text_bias, asked[0])
+        asks_regions = _asking(read_regions, region_bias, asked[1])
+        read_text, read_regions = self.lang_self_att(*asks_text), self.visn_self_att(*asks_regions)
+        inner_text, inner_regions = self.lang_inter(read_text), self.visn_inter(read_regions)
         return (
-            self.lang_output(self.lang_inter(read_text), read_text),
-            self.visn_output(self.visn_inter(read_regions), read_regions),
+            self.lang_output(inner_text, read_text, places_of(asks_text[1])),
+            self.visn_output(inner_regions, read_regions, places_of(asks_regions[1])),
         )
 
 

@@ -13,13 +13,15 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
 from pretrain.batches.layout import GEOMETRY
+from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.oscar_config import OscarConfig
-from pretrain.models.packed_rows import HeadPlaces, PackedRows
+from pretrain.models.packed_rows import HeadPlaces, PackedRows, input_places, joint
+from pretrain.models.packing import seen
 from pretrain.objectives import check_targets
 from pretrain.objectives.matching import log_odds
 from pretrain.objectives.tag_contrast import clean_scores
@@ -59,18 +61,18 @@ class OscarModel(OscarPreTrainedModel):
             if config.use_img_layernorm
             else None
         )
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.encoder = Encoder(shape, config.num_hidden_layers)
         self.pooler = Pooler(config.hidden_size)
         self.post_init()
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
-    def embed_regions(self, img_feats: Tensor) -> Tensor:
+    def embed_regions(self, img_feats: Tensor, places: Places | None = None) -> Tensor:
         """Return regions [batch, regions, hidden] from vectors [batch, regions, 2054]."""
         projected = self.img_embedding(img_feats.to(self.img_embedding.weight.dtype))
         if self.LayerNorm is not None:
             projected = self.LayerNorm(projected)
-        embedded: Tensor = self.dropout(projected)
+        embedded: Tensor = self.dropout(projected, places)
         return embedded
 
     def forward(
@@ -84,6 +86,7 @@ class OscarModel(OscarPreTrainedModel):
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
         read: Tensor | None = None,
+        counted: CountedDropout | None = None,
     ) -> BaseModelOutputWithPooling:
         """Read caption, tags and regions.
 
@@ -96,16 +99,21 @@ class OscarModel(OscarPreTrainedModel):
         row_lengths int64 [2, batch], tokens and regions of each row: the rows are packed, all else
         has one row that holds them end to end, and no mask is given.
         read int64 [read]: of packed rows the places, of all text and then all regions, whose states
-        alone are wanted.
+        alone are wanted. counted: what makes dropout a function of sample and token.
         """
+        seeing = 0 if img_feats is None else img_feats.shape[1]
+        of_text, of_regions = input_places(counted, input_ids.shape[1], seeing, row_lengths)
+        places = joint(of_text, of_regions)
         if row_lengths is not None:
-            packed = PackedRows(self.config.longest_sample, row_lengths, input_ids, img_feats)
-            states = self.embeddings(input_ids, token_type_ids, packed.packing.first_columns[None])
-            regions = [] if img_feats is None else [self.embed_regions(img_feats)]
+            longest = self.config.longest_sample
+            packed = PackedRows(longest, row_lengths, input_ids, img_feats, places)
+            columns = packed.packing.first_columns[None]
+            states = self.embeddings(input_ids, token_type_ids, columns, of_text)
+            regions = [] if img_feats is None else [self.embed_regions(img_feats, of_regions)]
             return packed.through(self, [states, *regions], output_hidden_states, read)
-        states = self.embeddings(input_ids, token_type_ids, position_ids)
+        states = self.embeddings(input_ids, token_type_ids, position_ids, of_text)
         if img_feats is not None:
-            states = torch.cat([states, self.embed_regions(img_feats)], dim=1)
+            states = torch.cat([states, self.embed_regions(img_feats, of_regions)], dim=1)
         bias = None
         if attention_mask is not None:
             earlier = encoder_history_states[0].shape[1] if encoder_history_states else 0
@@ -115,7 +123,7 @@ class OscarModel(OscarPreTrainedModel):
                     f"are {states.shape[1] + earlier}"
                 )
             bias = mask_bias(attention_mask, states.dtype)
-        reached = self.encoder(states, bias, encoder_history_states)
+        reached = self.encoder(states, seen(bias, places), encoder_history_states)
         return BaseModelOutputWithPooling(
             last_hidden_state=reached[-1],
             pooler_output=self.pooler(reached[-1]),
@@ -188,6 +196,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        counted: CountedDropout | None = None,
         **targets: Tensor,
     ) -> OscarPreTrainingOutput:
         """Read a batch, as `OscarModel` does, and predict.
@@ -211,6 +220,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
             output_hidden_states=output_hidden_states,
             row_lengths=row_lengths,
             read=read,
+            counted=counted,
         )
         parts = heads.parts if read is None else heads.parts_read
         text, regions = parts(outputs.last_hidden_state)

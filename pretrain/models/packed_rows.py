@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
+from pretrain.kernels.counter_dropout import REGIONS, CountedDropout, Places
 from pretrain.models.heads import at_places
 from pretrain.models.packing import Asked, Packing, Rows
 
@@ -24,10 +25,17 @@ class PackedStream:
         self.asked = None if read is None else Asked.at(packing.rows, packing.back[read])
 
     @classmethod
-    def of(cls, lengths: Tensor, total: int, bound: int, read: Tensor | None) -> "PackedStream":
+    def of(
+        cls,
+        lengths: Tensor,
+        total: int,
+        bound: int,
+        read: Tensor | None,
+        places: Places | None = None,
+    ) -> "PackedStream":
         """Return a stream of states of one kind, of rows of `lengths` [rows]; see `Packing.of`."""
         both = torch.stack([lengths, torch.zeros_like(lengths)])
-        return cls(Packing.of(both, total, total, bound), read)
+        return cls(Packing.of(both, total, total, bound).placed(places), read)
 
     @property
     def rows(self) -> Rows:
@@ -49,15 +57,42 @@ class PackedStream:
         return tuple(map(self.packing.unstreamed, states)) if wanted else None
 
 
+def input_places(
+    counted: CountedDropout | None, text: int, regions: int, row_lengths: Tensor | None
+) -> tuple[Places | None, Places | None]:
+    """Return the places of text and of regions as a batch holds them, where they are wanted.
+
+    text, regions: how many of each a row of the batch has; row_lengths: of packed rows.
+    """
+    if counted is None:
+        return None, None
+    if row_lengths is None:
+        return counted.padded(text), counted.padded(regions, REGIONS)
+    words, seen = row_lengths
+    return counted.packed(words, text), counted.packed(seen, regions, REGIONS)
+
+
+def joint(one: Places | None, other: Places | None) -> Places | None:
+    """Return the places of one kind and then the other."""
+    return None if one is None or other is None else one.and_then(other)
+
+
 class PackedRows:
     """Rows of text and regions in one stream, packed by `row_lengths` [2, rows]."""
 
     def __init__(
-        self, longest: int, row_lengths: Tensor, input_ids: Tensor, img_feats: Tensor | None
+        self,
+        longest: int,
+        row_lengths: Tensor,
+        input_ids: Tensor,
+        img_feats: Tensor | None,
+        places: Places | None = None,
     ) -> None:
+        """Take the places of all text and then all regions where dropout is counted by them."""
         text = input_ids.shape[1]
         regions = 0 if img_feats is None else img_feats.shape[1]
-        self.packing = Packing.of(row_lengths, text, text + regions, longest)
+        packing = Packing.of(row_lengths, text, text + regions, longest)
+        self.packing = packing.placed(places)
 
     def through(
         self, model: Any, parts: Sequence[Tensor], output_hidden_states: bool, read: Tensor | None

@@ -7,12 +7,15 @@ without dropout, which they have not. On a CPU rows of much arithmetic go one by
 padding and masks, and those of little side by side, for the calls' sake.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from pretrain.kernels import packed_attention as kernels
+from pretrain.kernels.counter_dropout import Places, ShareDropout, spread_tokens
+from pretrain.kernels.selection import chosen
 from pretrain.models.attention import MASKED_SCORE, Attend, plain_attention
 
 # Numbers of one row's queries or keys from which a call of its own is the faster one on a CPU:
@@ -25,13 +28,15 @@ class Rows:
     """Where the rows of one stream lie, end to end.
 
     starts int32 [rows + 1]: where each row begins; longest: at least the places of the longest row;
-    row, column int64 [total]: of each place of the stream.
+    row, column int64 [total]: of each place of the stream; places: whose states they are, each
+    [1, total], where dropout is a function of that.
     """
 
     starts: Tensor
     longest: int
     row: Tensor
     column: Tensor
+    places: Places | None = None
 
     @classmethod
     def of(cls, lengths: Tensor, total: int | None = None, bound: int | None = None) -> "Rows":
@@ -71,7 +76,12 @@ class Rows:
     def part(self, places: Tensor) -> "Rows":
         """Return the rows of those `places` int64 [chosen] alone; they rise, and may repeat."""
         lengths = torch.searchsorted(places, self.starts.long()).diff()
-        return Rows.of(lengths, len(places), self.longest)
+        rows = Rows.of(lengths, len(places), self.longest)
+        return rows if self.places is None else rows.placed(self.places.at(places))
+
+    def placed(self, places: Places | None) -> "Rows":
+        """Return the same rows whose states are those of `places`."""
+        return replace(self, places=places)
 
     def chosen(self, numbers: Tensor) -> tuple["Rows", Tensor]:
         """Return the rows `numbers` int64 [chosen] as rows of their own, and where each place was.
@@ -79,7 +89,8 @@ class Rows:
         Waits for their lengths, also on a GPU.
         """
         rows = Rows.of(self.lengths[numbers], bound=self.longest)
-        return rows, self.firsts[numbers][rows.row] + rows.column
+        places = self.firsts[numbers][rows.row] + rows.column
+        return rows.placed(self.places and self.places.at(places)), places
 
     @cached_property
     def spread(self) -> Tensor:
@@ -102,9 +113,27 @@ class Between:
     offering: Rows
 
 
+@dataclass(frozen=True)
+class Padded:
+    """What padded states see whose dropout is a function of their places: a bias, or all.
+
+    places: [batch, length] of the states that ask; keys int64 [batch, keys]: the tokens, of the
+    same samples, in which they look.
+    """
+
+    bias: Tensor | None
+    places: Places
+    keys: Tensor
+
+    @classmethod
+    def of(cls, bias: Tensor | None, places: Places) -> "Padded":
+        """Return what states see that look at each other."""
+        return cls(bias, places, places.tokens)
+
+
 Packed = Rows | Between
 """What packed states see: their own rows, or those of another stream."""
-Sight = Tensor | Packed | None
+Sight = Tensor | Packed | Padded | None
 """What a position sees: a bias on the scores, a row of a packed stream, or all."""
 
 
@@ -112,7 +141,21 @@ def between(asking: Sight, offering: Sight) -> Sight:
     """Return what a stream sees of another one, given what each sees of itself."""
     if isinstance(asking, Rows) and isinstance(offering, Rows):
         return Between(asking, offering)
+    if isinstance(asking, Padded) and isinstance(offering, Padded):
+        return Padded(offering.bias, asking.places, offering.keys)
     return offering
+
+
+def seen(bias: Tensor | None, places: Places | None) -> Sight:
+    """Return what padded states see, whose places are known or not."""
+    return bias if places is None else Padded.of(bias, places)
+
+
+def places_of(sight: Sight) -> Places | None:
+    """Return the places of the states that see so, where their dropout is a function of them."""
+    if isinstance(sight, Between):
+        sight = sight.asking
+    return sight.places if isinstance(sight, Rows | Padded) else None
 
 
 @dataclass(frozen=True)
@@ -147,6 +190,11 @@ class Packing:
         places = torch.arange(total, device=lengths.device)
         stream = torch.empty_like(places).index_copy_(0, back, places)
         return cls(rows, stream, back, one.column)
+
+    def placed(self, places: Places | None) -> "Packing":
+        """Return the same whose states, one kind and then the other, are those of `places`."""
+        in_stream = None if places is None else places.at(self.stream)
+        return replace(self, rows=self.rows.placed(in_stream))
 
     def streamed(self, states: Tensor) -> Tensor:
         """Return [1, total, ...] in the order of the stream, from one kind and then the other."""
@@ -193,22 +241,62 @@ class Asked:
 
 
 def packed_attention(
-    query: Tensor, key: Tensor, value: Tensor, packed: Packed, dropout: float, attend: Attend
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    packed: Packed,
+    dropout: float,
+    attend: Attend,
+    site: int | None = None,
 ) -> Tensor:
     """Return what each place finds in its row: [1, queries, heads, size].
 
     query [1, queries, heads, size], key and value [1, keys, heads, size]; attend: the attention of
-    padded rows; the plain one means row by row.
+    padded rows; the plain one means row by row; site: which attention this is, for dropout that is
+    a function of the places in `packed`.
     """
     sight = packed if isinstance(packed, Between) else Between(packed, packed)
+    counted = _counted(sight, dropout, site)
+    name = _implementation(query, dropout, counted, attend)
+    if name == "varlen":
+        return _varlen(query, key, value, sight)
+    if name == "triton":
+        return kernels.by_kernel(query[0], key[0], value[0], _starts(sight), counted)[None]
     longest = max(sight.asking.longest, sight.offering.longest)
     large = longest * query.shape[2] * query.shape[3] >= _WORTH_A_CALL
     if attend is plain_attention or (large and not query.is_cuda):
+        if counted is not None:
+            return kernels.plain(query[0], key[0], value[0], _starts(sight), counted)[None]
         return _row_by_row(query, key, value, sight, dropout, attend)
-    halves = query.dtype in (torch.float16, torch.bfloat16)
-    if query.is_cuda and halves and dropout == 0.0:
-        return _varlen(query, key, value, sight)
-    return _padded(query, key, value, sight, dropout, attend)
+    return _padded(query, key, value, sight, dropout, attend, counted)
+
+
+def _counted(sight: Between, dropout: float, site: int | None) -> ShareDropout | None:
+    """Return the dropout of shares that is a function of the places, where they are known."""
+    asking, offering = sight.asking.places, sight.offering.places
+    if dropout == 0.0 or asking is None or offering is None:
+        return None
+    assert site is not None
+    return ShareDropout(asking.flat(), offering.tokens.flatten(), site, dropout)
+
+
+def _implementation(
+    query: Tensor, dropout: float, counted: ShareDropout | None, attend: Attend
+) -> str:
+    """Return the name of what computes the attention, from the table of kernels."""
+    if attend is plain_attention:
+        return "plain"
+    unable = {}
+    if dropout > 0.0:
+        unable["varlen"] = "varlen has no dropout"
+        if counted is None:
+            unable["triton"] = "triton needs dropout: counted in the stage"
+    return chosen("packed_attention", query.device, query.dtype, unable)
+
+
+def _starts(sight: Between) -> kernels.Starts:
+    asking, offering = sight.asking, sight.offering
+    return kernels.Starts(asking.starts, offering.starts, asking.longest, offering.longest)
 
 
 def _row_by_row(
@@ -225,7 +313,13 @@ def _row_by_row(
 
 
 def _padded(
-    query: Tensor, key: Tensor, value: Tensor, sight: Between, dropout: float, attend: Attend
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    sight: Between,
+    dropout: float,
+    attend: Attend,
+    counted: ShareDropout | None,
 ) -> Tensor:
     """Return the attention of rows that are padded for it and packed again."""
 
@@ -235,13 +329,19 @@ def _padded(
         return filled.unflatten(0, (rows.count, rows.longest)).transpose(1, 2)
 
     asking, offering = sight.asking, sight.offering
-    mixed = attend(
-        spread(query, asking),
-        spread(key, offering),
-        spread(value, offering),
-        offering.hidden_keys.to(query.dtype),
-        dropout,
-    )
+    parts = (spread(query, asking), spread(key, offering), spread(value, offering))
+    bias = offering.hidden_keys.to(query.dtype)
+    if counted is None:
+        mixed = attend(*parts, bias, dropout)
+    else:
+        of_rows = ShareDropout(
+            counted.asking.spread(asking.spread, asking.count, asking.longest),
+            spread_tokens(counted.offering, offering.spread, offering.count, offering.longest),
+            counted.site,
+            counted.probability,
+        )
+        factor = of_rows.factor(query.shape[2], query.dtype)
+        mixed = plain_attention(*parts, bias, 0.0, factor)
     return mixed.transpose(1, 2).flatten(0, 1).index_select(0, asking.spread)[None]
 
 

@@ -12,19 +12,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
+from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape
 from pretrain.models.comparing import start_comparing
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.packed_rows import PackedStream
-from pretrain.models.packing import Packing
+from pretrain.models.packing import Packing, seen
 from pretrain.models.vilbert_config import ViLBertConfig
 from pretrain.models.vilbert_layers import (
     RegionEmbeddings,
     ReluPooler,
     TextEmbeddings,
     TwoStreams,
+    stream_places,
 )
 from pretrain.objectives import check_targets
 from pretrain.objectives.matching import log_odds
@@ -106,6 +108,7 @@ class ViLBertModel(ViLBertPreTrainedModel):
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
         read: tuple[Tensor | None, Tensor | None] = (None, None),
+        counted: CountedDropout | None = None,
     ) -> ViLBertOutput:
         """Read text and regions.
 
@@ -118,25 +121,28 @@ class ViLBertModel(ViLBertPreTrainedModel):
         the rows are packed, all else has one row that holds them end to end, whole images before
         all regions, and no mask is given. The states then are in the order of the input, tasks
         behind all text. read: of packed rows the places of text and of regions whose last states
-        alone are wanted.
+        alone are wanted. counted: what makes dropout a function of sample and token.
         """
         wants_tasks = self.config.task_specific_tokens
         if (task_ids is not None) is not wants_tasks:
             raise ValueError(f"task_ids: this model reads {'them' if wants_tasks else 'none'}")
-        regions = self.v_embeddings(features, locations)
+        sizes = input_ids.shape[1], features.shape[1]
+        places = stream_places(counted, *sizes, row_lengths, wants_tasks)
+        regions = self.v_embeddings(features, locations, places[1])
         if row_lengths is not None:
-            streams = self._streams(row_lengths, input_ids.shape[1], features.shape[1], read)
+            streams = self._streams(row_lengths, *sizes, read, places)
             columns = streams[0].packing.first_columns
-            text = self.embeddings(input_ids, token_type_ids, task_ids, columns)
+            text = self.embeddings(input_ids, token_type_ids, task_ids, columns, places[0])
             return self._packed(text, regions, streams, output_hidden_states)
-        states = self.embeddings(input_ids, token_type_ids, task_ids)
+        states = self.embeddings(input_ids, token_type_ids, task_ids, places=places[0])
         if attention_mask is not None and wants_tasks:
             attention_mask = torch.cat([attention_mask[:, :1], attention_mask], dim=1)
+        text_bias, region_bias = (
+            None if mask is None else mask_bias(mask, states.dtype)
+            for mask in (attention_mask, region_mask)
+        )
         texts, images = self.encoder(
-            states,
-            None if attention_mask is None else mask_bias(attention_mask, states.dtype),
-            regions,
-            None if region_mask is None else mask_bias(region_mask, regions.dtype),
+            states, seen(text_bias, places[0]), regions, seen(region_bias, places[1])
         )
         return ViLBertOutput(
             text_states=texts[-1],
@@ -148,17 +154,24 @@ class ViLBertModel(ViLBertPreTrainedModel):
         )
 
     def _streams(
-        self, row_lengths: Tensor, text: int, regions: int, read: tuple[Tensor | None, ...]
+        self,
+        row_lengths: Tensor,
+        text: int,
+        regions: int,
+        read: tuple[Tensor | None, ...],
+        places: tuple[Places | None, Places | None],
     ) -> tuple[PackedStream, PackedStream]:
         """Return the streams of packed text, tasks behind it, and of whole images and regions."""
-        words, seen = row_lengths
+        words, looked_at = row_lengths
         ones, tasks = torch.ones_like(words), int(self.config.task_specific_tokens)
         texts, rows = torch.stack([words, ones * tasks]), len(words)
-        images = torch.stack([ones, seen - 1])
+        images = torch.stack([ones, looked_at - 1])
         longest = self.config.max_seq_length + tasks, self.config.max_regions + 1
+        of_text = Packing.of(texts, text, text + rows * tasks, longest[0])
+        of_regions = Packing.of(images, rows, regions, longest[1])
         return (
-            PackedStream(Packing.of(texts, text, text + rows * tasks, longest[0]), read[0]),
-            PackedStream(Packing.of(images, rows, regions, longest[1]), read[1]),
+            PackedStream(of_text.placed(places[0]), read[0]),
+            PackedStream(of_regions.placed(places[1]), read[1]),
         )
 
     def _packed(
@@ -247,13 +260,15 @@ class PreTrainingHeads(nn.Module):
             if config.contrast_head
             else None
         )
-        self.dropout = nn.Dropout(config.fusion_dropout_prob)
+        self.dropout = Dropout(config.fusion_dropout_prob)
         self._multiplies = config.fusion_method == "mul"
 
-    def fuse(self, pooled_text: Tensor, pooled_regions: Tensor) -> Tensor:
+    def fuse(
+        self, pooled_text: Tensor, pooled_regions: Tensor, places: Places | None = None
+    ) -> Tensor:
         """Return one state for the pair [batch, bi_hidden] from the pooled states."""
         fused = pooled_text * pooled_regions if self._multiplies else pooled_text + pooled_regions
-        kept: Tensor = self.dropout(fused)
+        kept: Tensor = self.dropout(fused, places)
         return kept
 
 
@@ -291,6 +306,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
+        counted: CountedDropout | None = None,
         **targets: Tensor,
     ) -> ViLBertPreTrainingOutput:
         """Read a batch, as `ViLBertModel` does, and predict.
@@ -319,6 +335,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
             output_hidden_states=output_hidden_states,
             row_lengths=row_lengths,
             read=read,
+            counted=counted,
         )
         text, regions = outputs.text_states, outputs.region_states
         if read[0] is not None:
@@ -331,7 +348,8 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
             regions = regions[0]
         elif predicted_regions is not None:
             regions = at_places(regions[:, whole:], predicted_regions)
-        fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions)
+        pairs = None if counted is None else counted.pairs()
+        fused = self.cls.fuse(outputs.pooled_text, outputs.pooled_regions, pairs)
         feature_head, contrast = self.cls.featurePredictions, self.cls.contrast
         return ViLBertPreTrainingOutput(
             **self.cls.predictions.said(text, targets),

@@ -9,13 +9,46 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from pretrain.kernels.counter_dropout import REGIONS, CountedDropout, Dropout, Places
 from pretrain.models.attention import attention_named
-from pretrain.models.blocks import Intermediate, Layer, ResidualOutput
-from pretrain.models.packing import Asked, Packed, Rows, Sight, between, packed_attention
+from pretrain.models.blocks import (
+    Intermediate,
+    Layer,
+    ResidualOutput,
+    padded_attention,
+    residual_norm,
+)
+from pretrain.models.packing import Asked, Packed, Rows, Sight, between, packed_attention, places_of
 from pretrain.models.vilbert_config import ViLBertConfig
 
 TASKS = 20
 LOCATION = 5
+
+
+def stream_places(
+    counted: CountedDropout | None, text: int, regions: int, row_lengths: Tensor | None, tasks: bool
+) -> tuple[Places | None, Places | None]:
+    """Return the places of text and regions, as they come embedded, where dropout is counted.
+
+    text, regions: how many of each a row of the batch has, tasks' tokens not counted and whole
+    images counted; row_lengths: of packed rows, as in `ViLBertModel.forward`.
+    """
+    if counted is None:
+        return None, None
+    of_tasks = counted.pairs()
+    if row_lengths is None:
+        of_text, task = counted.padded(text), of_tasks.columns()
+        first = torch.arange(1, device=task.tokens.device)
+        behind = torch.arange(1, text, device=task.tokens.device)
+        with_task = of_text.at(first).and_then(task).and_then(of_text.at(behind))
+        return with_task if tasks else of_text, counted.padded(regions, REGIONS)
+    words, looked_at = row_lengths
+    ones = torch.ones_like(words)
+    of_text = counted.packed(words, text)
+    whole = counted.packed(ones, len(words), REGIONS)
+    others = counted.packed(looked_at - 1, regions - len(words), REGIONS + 1)
+    with_tasks = of_text.and_then(of_tasks.in_row())
+    return with_tasks if tasks else of_text, whole.and_then(others)
 
 
 class TextEmbeddings(nn.Module):
@@ -34,7 +67,7 @@ class TextEmbeddings(nn.Module):
             nn.Embedding(TASKS, shape.hidden) if config.task_specific_tokens else None
         )
         self.LayerNorm = shape.norm()
-        self.dropout = nn.Dropout(shape.dropout)
+        self.dropout = Dropout(shape.dropout)
 
     def forward(
         self,
@@ -42,6 +75,7 @@ class TextEmbeddings(nn.Module):
         token_type_ids: Tensor | None,
         task_ids: Tensor | None,
         columns: Tensor | None = None,
+        places: Places | None = None,
     ) -> Tensor:
         """Return [batch, text, hidden], or with tasks [batch, text + 1, hidden].
 
@@ -65,7 +99,7 @@ class TextEmbeddings(nn.Module):
                 total = torch.cat([total[:, :1], task, total[:, 1:]], dim=1)
             else:
                 total = torch.cat([total, task.transpose(0, 1)], dim=1)
-        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        embedded: Tensor = self.dropout(self.LayerNorm(total), places)
         return embedded
 
 
@@ -78,20 +112,22 @@ class RegionEmbeddings(nn.Module):
         self.image_location_embeddings = nn.Linear(LOCATION, config.v_hidden_size)
         self.LayerNorm = config.vision_shape().norm()
         # The text stream's share, as published.
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, features: Tensor, locations: Tensor) -> Tensor:
+    def forward(self, features: Tensor, locations: Tensor, places: Places | None = None) -> Tensor:
         """Return [batch, regions, hidden] of features [.., 2048] and locations [.., 5]."""
         dtype = self.image_embeddings.weight.dtype
         total = self.image_embeddings(features.to(dtype)) + self.image_location_embeddings(
             locations.to(dtype)
         )
-        embedded: Tensor = self.dropout(self.LayerNorm(total))
+        embedded: Tensor = self.dropout(self.LayerNorm(total), places)
         return embedded
 
 
 class CoAttention(nn.Module):
     """Attention of the text to the regions and of the regions to the text, at once."""
+
+    site: int | None = None
 
     def __init__(self, config: ViLBertConfig) -> None:
         super().__init__()
@@ -123,9 +159,11 @@ class CoAttention(nn.Module):
             query, key, value = (
                 part.unflatten(-1, (-1, self.head_size)) for part in (query, key, value)
             )
-            return packed_attention(query, key, value, bias, dropout, self.attend).flatten(2)
+            settings = (bias, dropout, self.attend, self.site)
+            return packed_attention(query, key, value, *settings).flatten(2)
         query, key, value = map(self._heads, (query, key, value))
-        return self.attend(query, key, value, bias, dropout).transpose(1, 2).flatten(2)
+        mixed = padded_attention(query, key, value, bias, dropout, self.attend, self.site)
+        return mixed.transpose(1, 2).flatten(2)
 
     def forward(
         self, regions: Tensor, region_bias: Sight, text: Tensor, text_bias: Sight
@@ -156,20 +194,30 @@ class CoAttentionOutput(nn.Module):
         width = config.bi_hidden_size
         self.dense1 = nn.Linear(width, vision.hidden)
         self.LayerNorm1 = vision.norm()
-        self.dropout1 = nn.Dropout(vision.dropout)
+        self.dropout1 = Dropout(vision.dropout)
         self.q_dense1 = nn.Linear(width, vision.hidden)
         self.dense2 = nn.Linear(width, text.hidden)
         self.LayerNorm2 = text.norm()
-        self.dropout2 = nn.Dropout(text.dropout)
+        self.dropout2 = Dropout(text.dropout)
         self.q_dense2 = nn.Linear(width, text.hidden)
 
     def forward(
-        self, from_text: Tensor, regions: Tensor, from_regions: Tensor, text: Tensor
+        self,
+        from_text: Tensor,
+        regions: Tensor,
+        from_regions: Tensor,
+        text: Tensor,
+        places: tuple[Places | None, Places | None] = (None, None),
     ) -> tuple[Tensor, Tensor]:
-        """Return new regions and text from what each found in the other, and from the old."""
+        """Return new regions and text from what each found in the other, and from the old.
+
+        places: of the regions and of the text.
+        """
+        of_regions = (self.dense1, self.dropout1, self.LayerNorm1)
+        of_text = (self.dense2, self.dropout2, self.LayerNorm2)
         return (
-            self.LayerNorm1(regions + self.dropout1(self.dense1(from_text))),
-            self.LayerNorm2(text + self.dropout2(self.dense2(from_regions))),
+            residual_norm(*of_regions, from_text, regions, places[0]),
+            residual_norm(*of_text, from_regions, text, places[1]),
         )
 
 
@@ -191,10 +239,11 @@ class ConnectionLayer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return regions [batch, regions, v_hidden] and text [batch, text, hidden]."""
         found = self.biattention(regions, region_bias, text, text_bias)
-        regions, text = self.biOutput(found[0], regions, found[1], text)
+        places = places_of(region_bias), places_of(text_bias)
+        regions, text = self.biOutput(found[0], regions, found[1], text, places)
         return (
-            self.v_output(self.v_intermediate(regions), regions),
-            self.t_output(self.t_intermediate(text), text),
+            self.v_output(self.v_intermediate(regions), regions, places[0]),
+            self.t_output(self.t_intermediate(text), text, places[1]),
         )
 
 

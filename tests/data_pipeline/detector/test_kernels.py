@@ -64,7 +64,8 @@ def test_pooling_is_built_for_hopper_and_spills_nothing(number: str, tmp_path: P
 
     edges = dict.fromkeys(("top", "bottom", "left", "right"), "*i32")
     types = {"cells": f"*{number}", "pooled": f"*{number}", **edges, "width": "i32"}
-    made = built(maximum_kernel, {**types, "channels": "i32"}, {"side": 14, "block": 1024}, warps=4)
+    types["channels"] = "i32"
+    made = built(maximum_kernel, types, {"side": 14, "block": 1024}, num_warps=4)
     assert_within(made, Budget(registers=64), tmp_path)
 
 
@@ -72,7 +73,7 @@ def test_suppression_is_built_for_hopper_and_spills_nothing(tmp_path: Path) -> N
     from data_pipeline.detector.suppression_kernel import walk_kernel
 
     types = {"bits": "*i64", "order": "*i64", "lengths": "*i64", "kept": "*i8", "classes": "i32"}
-    made = built(walk_kernel, types, {"words": 8}, warps=1)
+    made = built(walk_kernel, types, {"words": 8}, num_warps=1)
     assert_within(made, Budget(registers=64), tmp_path)
 
 

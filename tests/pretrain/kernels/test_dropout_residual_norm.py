@@ -207,6 +207,6 @@ def test_the_kernels_are_built_within_budget(number: str, target: int, tmp_path:
     constants = {"site": 3, "threshold": 429496730, "block": 1024}
     for kernel in (kernels.forward_kernel, kernels.backward_kernel):
         own = {name: kind for name, kind in types.items() if name in kernel.arg_names}
-        made = built(kernel, own, constants, warps=4, target=target)
+        made = built(kernel, own, constants, num_warps=4, target=target)
         # 768 channels: 4 warps, of which 16 or 8 fit on a multiprocessor.
         assert_within(made, Budget(registers=128, shared=4096), tmp_path)
