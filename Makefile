@@ -6,7 +6,7 @@ SECONDS ?= 600
 BIN := .venv/bin
 QUIET := --disable-pip-version-check --quiet
 
-.PHONY: demo test test-radosgw soak fuzz check bench docs lock clean
+.PHONY: demo test test-radosgw soak fuzz check bench docs cuda-kernels lock clean
 
 demo: .venv/ready
 	$(BIN)/trawl demo --out $(OUT)
@@ -40,6 +40,10 @@ bench: .venv/ready
 
 docs: .venv/ready
 	$(BIN)/python -m pytest tests/docs
+
+# CUDA C++ that is taken in place of Triton where it was built; fetches nvcc from PyPI into build/.
+cuda-kernels: .venv/ready
+	$(BIN)/python -m data_pipeline.detector.cuda_build
 
 # Resolves anew under the constraints in pyproject.toml: names, versions and hashes, no registry.
 lock:

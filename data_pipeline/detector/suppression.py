@@ -5,7 +5,8 @@ Genome. `suppress` gives the same result and is faster for two reasons. Only pai
 above a threshold enter: a box is suppressed by higher scores alone, so what lies below cannot
 change what lies above. And boxes are the same for all classes, so which box removes which is
 computed once, as rows of bits, and all classes walk through their own orders together: on a GPU as
-the kernel of `suppression_kernel`, for which no threshold is worth a wait of the host.
+a kernel of `suppression_cuda` or `suppression_kernel`, for which no threshold is worth a wait of
+the host.
 """
 
 from __future__ import annotations
@@ -87,10 +88,8 @@ def suppress(boxes: Tensor, scores: Tensor, rule: Suppression, threshold: float)
     surviving = torch.zeros_like(scores)
     counts = (scores >= threshold).sum(dim=0)  # [classes]
     if boxes.is_cuda:
-        from data_pipeline.detector.suppression_kernel import walk_by_kernel
-
         ranked, order = scores.sort(dim=0, descending=True, stable=True)
-        kept = walk_by_kernel(_bits(removals(boxes, rule)), order, counts)
+        kept = _walk_on_gpu(boxes, order, counts, rule)
         return surviving.scatter_(0, order, ranked * kept)
     lengths, columns = counts.sort(descending=True, stable=True)
     depth = int(lengths[0]) if len(lengths) else 0
@@ -104,6 +103,17 @@ def suppress(boxes: Tensor, scores: Tensor, rule: Suppression, threshold: float)
     part = torch.zeros_like(ranked).scatter_(0, order[:depth], ranked[:depth] * kept)
     surviving[:, columns] = part
     return surviving
+
+
+def _walk_on_gpu(boxes: Tensor, order: Tensor, counts: Tensor, rule: Suppression) -> Tensor:
+    """Which of `order` [boxes, classes] survive: by CUDA C++ where it was built, else by Triton."""
+    from data_pipeline.detector.suppression_cuda import library, walk_by_cuda
+
+    if library() is not None and boxes.dtype == torch.float32:
+        return walk_by_cuda(boxes, order, counts, rule.overlap, rule.extra, rule.inclusive)
+    from data_pipeline.detector.suppression_kernel import walk_by_kernel
+
+    return walk_by_kernel(_bits(removals(boxes, rule)), order, counts)
 
 
 def _walk_together(bits: Tensor, order: Tensor, active: list[int]) -> Tensor:

@@ -56,17 +56,27 @@ def built(
     return triton.compile(source, target=GPUTarget("cuda", target, 32), options=made)
 
 
-def resources(made: Any, folder: Path) -> dict[str, int]:
-    """Return what the binary takes by name, say REG and LOCAL, from NVIDIA's own tool."""
+def resources_of(binary: Path) -> dict[str, dict[str, int]]:
+    """Return what each function of a cubin takes by name, say REG and LOCAL, by NVIDIA's tool."""
     import triton
 
-    binary = folder / "kernel.cubin"
-    binary.write_bytes(made.asm["cubin"])
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     told = subprocess.run(
         [tool, "--dump-resource-usage", binary], capture_output=True, text=True, check=True
     ).stdout
-    return {name: int(count) for name, count in re.findall(r"(\w+):(\d+)", told)}
+    functions = re.findall(r"Function (\w+):\s*(.*)", told)
+    return {
+        name: {kind: int(count) for kind, count in re.findall(r"(\w+):(\d+)", taken)}
+        for name, taken in functions
+    }
+
+
+def resources(made: Any, folder: Path) -> dict[str, int]:
+    """Return what a compiled Triton kernel takes by name."""
+    binary = folder / "kernel.cubin"
+    binary.write_bytes(made.asm["cubin"])
+    (taken,) = resources_of(binary).values()
+    return taken
 
 
 def assert_within(made: Any, budget: Budget, folder: Path) -> None:

