@@ -10,6 +10,7 @@ are multiplied by; NAME.behind [batch, regions, numbers], appended to each vecto
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -22,10 +23,13 @@ from data_pipeline.corpus.reader import Corpus, Sample
 from data_pipeline.corpus.regions import Regions
 from pretrain.batches.geometry import locations
 from pretrain.batches.row_places import RowPlaces
+from pretrain.kernels.selection import chosen
 
 Array = npt.NDArray[Any]
 
 SCALES, BEHIND, BEFORE = ".scales", ".behind", ".before"
+REGIONS = frozenset({"img_feats", "features", "visual_feats"})
+"""What the families call the features that a kernel reads as they are stored."""
 
 
 class FeatureForm:
@@ -116,27 +120,62 @@ class StoredRegions:
         return found
 
 
-def assembled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return `batch` as the models read it: each NAME float32, its companions gone into it."""
-    found = {}
-    for name, value in batch.items():
-        if "." in name:
-            continue
+@dataclass(frozen=True)
+class StoredFeatures:
+    """The features of a batch's regions as they are stored, beside what belongs to them.
+
+    values [batch, regions, F], int8, float16 or float32; scales, behind, before: see above.
+    """
+
+    values: torch.Tensor
+    scales: torch.Tensor | None = None
+    behind: torch.Tensor | None = None
+    before: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, batch: Mapping[str, torch.Tensor], name: str) -> "StoredFeatures":
+        """Return the features that `batch` calls `name`."""
+        return cls(batch[name], *(batch.get(name + part) for part in (SCALES, BEHIND, BEFORE)))
+
+    @property
+    def shape(self) -> torch.Size:
+        """The shape of the assembled features."""
+        rows, regions, size = self.values.shape
+        more = 0 if self.before is None else self.before.shape[1]
+        wider = 0 if self.behind is None else self.behind.shape[2]
+        return torch.Size((rows, regions + more, size + wider))
+
+    def assembled(self) -> torch.Tensor:
+        """Return float32 [batch, regions, F], the companions gone into them."""
+        value = self.values
         if value.dtype in (torch.float16, torch.int8):
             value = value.float()
-            if name + SCALES in batch:
-                value *= batch[name + SCALES].float()[..., None]
-        if name + BEHIND in batch:
-            value = torch.cat([value, batch[name + BEHIND]], dim=-1)
-        if name + BEFORE in batch:
-            value = torch.cat([batch[name + BEFORE], value], dim=-2)
-        found[name] = value
-    return found
+            if self.scales is not None:
+                value *= self.scales.float()[..., None]
+        if self.behind is not None:
+            value = torch.cat([value, self.behind], dim=-1)
+        if self.before is not None:
+            value = torch.cat([self.before, value], dim=-2)
+        return value
 
 
-def placed(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Return `batch` on `device` as the models read it."""
-    return assembled({name: value.to(device, non_blocking=True) for name, value in batch.items()})
+def assembled(batch: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Return `batch` as the models read it: each NAME float32, its companions gone into it."""
+    names = (name for name in batch if "." not in name)
+    return {name: StoredFeatures.of(batch, name).assembled() for name in names}
+
+
+def placed(batch: Mapping[str, torch.Tensor], device: torch.device) -> dict[str, Any]:
+    """Return `batch` on `device` as the models read it.
+
+    Where a kernel embeds regions, their features stay as they are stored: `StoredFeatures`.
+    """
+    there = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+    if chosen("region_embedding", device, torch.float32) == "plain":
+        return assembled(there)
+    whole = {name: value for name, value in there.items() if name.split(".")[0] not in REGIONS}
+    stored = {name: StoredFeatures.of(there, name) for name in REGIONS & there.keys()}
+    return {**assembled(whole), **stored}
 
 
 def tensors(batch: Mapping[str, Array]) -> dict[str, torch.Tensor]:

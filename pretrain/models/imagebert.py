@@ -15,9 +15,18 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.utils.generic import ModelOutput
 
 from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
+from pretrain.kernels.region_embedding import Layers
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
+from pretrain.models.fused_regions import (
+    Embedded,
+    Features,
+    FusedRegions,
+    assembled,
+    by_kernel,
+    rows_of,
+)
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.imagebert_config import ImageBertConfig
 from pretrain.models.initial_weights import draw_as_bert
@@ -67,17 +76,23 @@ class ImageBertModel(ImageBertPreTrainedModel):
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
     def embed_regions(
-        self, img_feats: Tensor, img_locations: Tensor, places: Places | None = None
-    ) -> Tensor:
+        self, img_feats: Features, img_locations: Tensor, places: Places | None = None
+    ) -> Embedded:
         """Return regions [batch, regions, hidden]; one LN over the sum (section 4.1).
 
         img_feats [batch, regions, feature]; img_locations [batch, regions, 5].
         """
-        kind = self.img_embedding.weight.dtype
+        feature, location, norm = self.img_embedding, self.img_location_embedding, self.LayerNorm
         segment = self.embeddings.token_type_embeddings.weight[REGION_SEGMENT]
         position = self.embeddings.position_embeddings.weight[self.config.visual_position]
+        if by_kernel(img_feats, feature.weight):
+            added = (feature.bias, location.bias, segment, position)
+            offset = torch.stack([each.float() for each in added]).sum(0)
+            parts = (feature.weight, location.weight, offset, norm.weight, norm.bias, norm.eps)
+            return FusedRegions(img_feats, img_locations, Layers(*parts), self.dropout, places)
+        kind = feature.weight.dtype
         total = (
-            self.img_embedding(img_feats.to(kind))
+            self.img_embedding(assembled(img_feats).to(kind))
             + self.img_location_embedding(img_locations.to(kind))
             + segment
             + position
@@ -89,7 +104,7 @@ class ImageBertModel(ImageBertPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        img_feats: Tensor | None = None,
+        img_feats: Features | None = None,
         img_locations: Tensor | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
@@ -110,18 +125,18 @@ class ImageBertModel(ImageBertPreTrainedModel):
         seeing = 0 if img_feats is None else img_feats.shape[1]
         of_text, of_regions = input_places(counted, input_ids.shape[1], seeing, row_lengths)
         places = joint(of_text, of_regions)
-        regions = []
+        regions: Embedded | None = None
         if img_feats is not None:
             if img_locations is None:
                 raise ValueError("img_feats need img_locations [batch, regions, 5]")
-            regions = [self.embed_regions(img_feats, img_locations, of_regions)]
+            regions = self.embed_regions(img_feats, img_locations, of_regions)
         if row_lengths is not None:
             longest = self.config.longest_sample
             packed = PackedRows(longest, row_lengths, input_ids, img_feats, places)
             text = self.embeddings(input_ids, None, packed.packing.first_columns[None], of_text)
-            return packed.through(self, [text, *regions], output_hidden_states, read)
+            return packed.through(self, text, regions, output_hidden_states, read)
         text, count = self.embeddings(input_ids, places=of_text), input_ids.shape[1]
-        states = torch.cat([text, *regions], dim=1)
+        states = text if regions is None else torch.cat([text, rows_of(regions)], dim=1)
         bias = None
         if attention_mask is not None:
             if attention_mask.shape[-1] != states.shape[1]:
@@ -201,7 +216,7 @@ class ImageBertForPreTraining(ImageBertPreTrainedModel):
         self,
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
-        img_feats: Tensor | None = None,
+        img_feats: Features | None = None,
         img_locations: Tensor | None = None,
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,

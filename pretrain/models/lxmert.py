@@ -15,6 +15,7 @@ from pretrain.kernels.counter_dropout import CountedDropout
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing, start_faint
+from pretrain.models.fused_regions import Features
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.lxmert_config import LxmertConfig
@@ -90,7 +91,7 @@ class LxmertModel(LxmertPreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
-        visual_feats: Tensor,
+        visual_feats: Features,
         visual_pos: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -279,7 +280,7 @@ class LxmertForPreTraining(LxmertPreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
-        visual_feats: Tensor,
+        visual_feats: Features,
         visual_pos: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.kernels.counter_dropout import Dropout, Places
+from pretrain.kernels.region_embedding import Layers
 from pretrain.models.blocks import (
     Attention,
     BlockShape,
@@ -18,6 +19,7 @@ from pretrain.models.blocks import (
     ResidualOutput,
     SelfAttention,
 )
+from pretrain.models.fused_regions import Features, FusedRegions, assembled, by_kernel
 from pretrain.models.lxmert_config import LxmertConfig
 from pretrain.models.packed_rows import joint as joint_places
 from pretrain.models.packing import Asked, Rows, Sight, between, places_of
@@ -34,13 +36,29 @@ class RegionEmbeddings(nn.Module):
         self.box_layer_norm = shape.norm()
         self.dropout = Dropout(shape.dropout)
 
-    def forward(self, features: Tensor, boxes: Tensor, places: Places | None = None) -> Tensor:
+    def forward(self, features: Features, boxes: Tensor, places: Places | None = None) -> Tensor:
         """Return [batch, regions, hidden] from [batch, regions, 2048] and [batch, regions, 4]."""
         dtype = self.visn_fc.weight.dtype
-        seen = self.visn_layer_norm(self.visn_fc(features.to(dtype)))
+        if by_kernel(features, self.visn_fc.weight):
+            return FusedRegions(features, boxes, self._layers(), self.dropout, places).rows()
+        seen = self.visn_layer_norm(self.visn_fc(assembled(features).to(dtype)))
         placed = self.box_layer_norm(self.box_fc(boxes.to(dtype)))
         embedded: Tensor = self.dropout((seen + placed) / 2, places)
         return embedded
+
+    def _layers(self) -> Layers:
+        seen, placed = self.visn_layer_norm, self.box_layer_norm
+        return Layers(
+            self.visn_fc.weight,
+            self.box_fc.weight,
+            self.visn_fc.bias.float(),
+            seen.weight,
+            seen.bias,
+            seen.eps,
+            self.box_fc.bias.float(),
+            placed.weight,
+            placed.bias,
+        )
 
 
 class CrossAttention(nn.Module):

@@ -4,7 +4,7 @@ One BERT reads `[CLS] caption [SEP] tags [SEP]` and, after it, the projected reg
 Regions have neither position nor segment. Tensors are named as in the published checkpoints.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,18 @@ from transformers.utils.generic import ModelOutput
 
 from pretrain.batches.layout import GEOMETRY
 from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
+from pretrain.kernels.region_embedding import Layers
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape, Encoder, Pooler, TextEmbeddings
 from pretrain.models.comparing import start_comparing
+from pretrain.models.fused_regions import (
+    Embedded,
+    Features,
+    FusedRegions,
+    assembled,
+    by_kernel,
+    rows_of,
+)
 from pretrain.models.heads import MaskedTokenHead, RegionHeads
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.oscar_config import OscarConfig
@@ -67,9 +76,16 @@ class OscarModel(OscarPreTrainedModel):
         self.post_init()
         start_comparing(self.embeddings, self.encoder, config.comparing_heads)
 
-    def embed_regions(self, img_feats: Tensor, places: Places | None = None) -> Tensor:
+    def embed_regions(self, img_feats: Features, places: Places | None = None) -> Embedded:
         """Return regions [batch, regions, hidden] from vectors [batch, regions, 2054]."""
-        projected = self.img_embedding(img_feats.to(self.img_embedding.weight.dtype))
+        weight, norm = self.img_embedding.weight, self.LayerNorm
+        if by_kernel(img_feats, weight):
+            parts = weight[:, :-GEOMETRY], weight[:, -GEOMETRY:], self.img_embedding.bias.float()
+            layers = Layers(*parts)
+            if norm is not None:
+                layers = replace(layers, gain=norm.weight, shift=norm.bias, epsilon=norm.eps)
+            return FusedRegions(img_feats, None, layers, self.dropout, places)
+        projected = self.img_embedding(assembled(img_feats).to(weight.dtype))
         if self.LayerNorm is not None:
             projected = self.LayerNorm(projected)
         embedded: Tensor = self.dropout(projected, places)
@@ -81,7 +97,7 @@ class OscarModel(OscarPreTrainedModel):
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        img_feats: Tensor | None = None,
+        img_feats: Features | None = None,
         encoder_history_states: list[Tensor] | None = None,
         output_hidden_states: bool = False,
         row_lengths: Tensor | None = None,
@@ -109,11 +125,12 @@ class OscarModel(OscarPreTrainedModel):
             packed = PackedRows(longest, row_lengths, input_ids, img_feats, places)
             columns = packed.packing.first_columns[None]
             states = self.embeddings(input_ids, token_type_ids, columns, of_text)
-            regions = [] if img_feats is None else [self.embed_regions(img_feats, of_regions)]
-            return packed.through(self, [states, *regions], output_hidden_states, read)
+            regions = None if img_feats is None else self.embed_regions(img_feats, of_regions)
+            return packed.through(self, states, regions, output_hidden_states, read)
         states = self.embeddings(input_ids, token_type_ids, position_ids, of_text)
         if img_feats is not None:
-            states = torch.cat([states, self.embed_regions(img_feats, of_regions)], dim=1)
+            regions = rows_of(self.embed_regions(img_feats, of_regions))
+            states = torch.cat([states, regions], dim=1)
         bias = None
         if attention_mask is not None:
             earlier = encoder_history_states[0].shape[1] if encoder_history_states else 0
@@ -191,7 +208,7 @@ class OscarForPreTraining(OscarPreTrainedModel):
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        img_feats: Tensor | None = None,
+        img_feats: Features | None = None,
         masked_positions: Tensor | None = None,
         predicted_regions: Tensor | None = None,
         output_hidden_states: bool = False,

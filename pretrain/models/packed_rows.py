@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from pretrain.kernels.counter_dropout import REGIONS, CountedDropout, Places
+from pretrain.models.fused_regions import Embedded, Features, streamed
 from pretrain.models.heads import at_places
 from pretrain.models.packing import Asked, Packing, Rows
 
@@ -85,7 +86,7 @@ class PackedRows:
         longest: int,
         row_lengths: Tensor,
         input_ids: Tensor,
-        img_feats: Tensor | None,
+        img_feats: Features | None,
         places: Places | None = None,
     ) -> None:
         """Take the places of all text and then all regions where dropout is counted by them."""
@@ -95,7 +96,12 @@ class PackedRows:
         self.packing = packing.placed(places)
 
     def through(
-        self, model: Any, parts: Sequence[Tensor], output_hidden_states: bool, read: Tensor | None
+        self,
+        model: Any,
+        text: Tensor,
+        regions: Embedded | None,
+        output_hidden_states: bool,
+        read: Tensor | None,
     ) -> BaseModelOutputWithPooling:
         """Return what encoder and pooler of `model` make of embedded text and regions.
 
@@ -104,7 +110,7 @@ class PackedRows:
         wanted, [1, read, hidden]; the hidden states are then left out.
         """
         stream = PackedStream(self.packing, read)
-        states = self.packing.streamed(torch.cat(list(parts), dim=1))
+        states = streamed(self.packing, text, regions)
         if stream.asked is None:
             reached = model.encoder(states, stream.rows)
         else:

@@ -16,6 +16,7 @@ from pretrain.kernels.counter_dropout import CountedDropout, Dropout, Places
 from pretrain.models.attention import mask_bias
 from pretrain.models.blocks import BlockShape
 from pretrain.models.comparing import start_comparing
+from pretrain.models.fused_regions import Embedded, Features, rows_of, streamed
 from pretrain.models.heads import MaskedTokenHead, PredictionTransform, at_places
 from pretrain.models.initial_weights import draw_as_bert
 from pretrain.models.packed_rows import PackedStream
@@ -99,7 +100,7 @@ class ViLBertModel(ViLBertPreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
-        features: Tensor,
+        features: Features,
         locations: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
@@ -128,12 +129,13 @@ class ViLBertModel(ViLBertPreTrainedModel):
             raise ValueError(f"task_ids: this model reads {'them' if wants_tasks else 'none'}")
         sizes = input_ids.shape[1], features.shape[1]
         places = stream_places(counted, *sizes, row_lengths, wants_tasks)
-        regions = self.v_embeddings(features, locations, places[1])
+        seeing = self.v_embeddings(features, locations, places[1])
         if row_lengths is not None:
             streams = self._streams(row_lengths, *sizes, read, places)
             columns = streams[0].packing.first_columns
             text = self.embeddings(input_ids, token_type_ids, task_ids, columns, places[0])
-            return self._packed(text, regions, streams, output_hidden_states)
+            return self._packed(text, seeing, streams, output_hidden_states)
+        regions = rows_of(seeing)
         states = self.embeddings(input_ids, token_type_ids, task_ids, places=places[0])
         if attention_mask is not None and wants_tasks:
             attention_mask = torch.cat([attention_mask[:, :1], attention_mask], dim=1)
@@ -177,7 +179,7 @@ class ViLBertModel(ViLBertPreTrainedModel):
     def _packed(
         self,
         text: Tensor,
-        regions: Tensor,
+        regions: Embedded,
         streams: tuple[PackedStream, PackedStream],
         output_hidden_states: bool,
     ) -> ViLBertOutput:
@@ -186,7 +188,7 @@ class ViLBertModel(ViLBertPreTrainedModel):
         texts, images = self.encoder(
             of_text.packing.streamed(text),
             of_text.rows,
-            of_regions.packing.streamed(regions),
+            streamed(of_regions.packing, None, regions),
             of_regions.rows,
             (of_text.asked, of_regions.asked),
         )
@@ -296,7 +298,7 @@ class ViLBertForPreTraining(ViLBertPreTrainedModel):
     def forward(
         self,
         input_ids: Tensor,
-        features: Tensor,
+        features: Features,
         locations: Tensor,
         token_type_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,

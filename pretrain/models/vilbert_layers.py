@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from pretrain.kernels.counter_dropout import REGIONS, CountedDropout, Dropout, Places
+from pretrain.kernels.region_embedding import Layers
 from pretrain.models.attention import attention_named
 from pretrain.models.blocks import (
     Intermediate,
@@ -17,6 +18,13 @@ from pretrain.models.blocks import (
     ResidualOutput,
     padded_attention,
     residual_norm,
+)
+from pretrain.models.fused_regions import (
+    Embedded,
+    Features,
+    FusedRegions,
+    assembled,
+    by_kernel,
 )
 from pretrain.models.packing import Asked, Packed, Rows, Sight, between, packed_attention, places_of
 from pretrain.models.vilbert_config import ViLBertConfig
@@ -114,12 +122,21 @@ class RegionEmbeddings(nn.Module):
         # The text stream's share, as published.
         self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, features: Tensor, locations: Tensor, places: Places | None = None) -> Tensor:
+    def forward(
+        self, features: Features, locations: Tensor, places: Places | None = None
+    ) -> Embedded:
         """Return [batch, regions, hidden] of features [.., 2048] and locations [.., 5]."""
-        dtype = self.image_embeddings.weight.dtype
-        total = self.image_embeddings(features.to(dtype)) + self.image_location_embeddings(
-            locations.to(dtype)
+        feature, location, norm = (
+            self.image_embeddings,
+            self.image_location_embeddings,
+            self.LayerNorm,
         )
+        if by_kernel(features, feature.weight):
+            offset = feature.bias.float() + location.bias.float()
+            parts = (feature.weight, location.weight, offset, norm.weight, norm.bias, norm.eps)
+            return FusedRegions(features, locations, Layers(*parts), self.dropout, places)
+        dtype = feature.weight.dtype
+        total = feature(assembled(features).to(dtype)) + location(locations.to(dtype))
         embedded: Tensor = self.dropout(self.LayerNorm(total), places)
         return embedded
 

@@ -18,6 +18,7 @@ from pretrain.batches.layout import fill_regions, truncated
 from pretrain.batches.tags import tag_text
 from pretrain.batches.tokenise import Ids, SpecialIds, TextEncoder
 from pretrain.models.attention import mask_bias
+from pretrain.models.fused_regions import rows_of
 from pretrain.models.oscar import OscarForPreTraining
 from pretrain.objectives import tag_contrast
 from pretrain.objectives.matching import log_odds
@@ -82,7 +83,7 @@ def _gallery(
             vectors[number], sample.regions, meta["width"], meta["height"]
         )
     used = torch.from_numpy(vectors[:, : max(1, counts.max())]).to(model.device)
-    return Gallery(tags, model.bert.embed_regions(used), counts)
+    return Gallery(tags, rows_of(model.bert.embed_regions(used)), counts)
 
 
 def _score_length(

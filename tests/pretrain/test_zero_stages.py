@@ -90,3 +90,12 @@ def test_the_launcher_of_deepspeed_starts_a_run_too(
     )
     assert done.returncode == ExitCode.DONE, done.stderr
     assert runs.exact(run) == runs.exact(undisturbed)[:8]
+
+
+def test_zero3_gathers_the_decoder_for_masked_prediction_by_chunks(
+    undisturbed: Path, corpora: Corpora, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    content = recipe(corpora, run, "zero3", kernels={"masked_prediction": "chunked"})
+    forked.run(runs.write_recipe(tmp_path / "r.yaml", content), 2)
+    assert forked.losses(run) == pytest.approx(forked.losses(undisturbed), abs=1e-4)
