@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 ROUNDS = 7
-SITES = 1 << 16
+SITES = 1 << 15
 """Dropouts that a model may have, each with a number of its own."""
 REGIONS = 1 << 15
 """What the first region of a sample is called among its tokens; a text's first token is 0."""
@@ -129,6 +129,7 @@ class Dropout(nn.Dropout):
 def number_sites(model: nn.Module) -> None:
     """Give each dropout of `model` its site: the modules that have a `site`, in order."""
     places = [module for module in model.modules() if hasattr(module, "site")]
+    assert len(places) <= SITES
     for number, module in enumerate(places):
         module.site = number  # type: ignore[assignment]
 

@@ -21,14 +21,14 @@ _ROUNDS = tl.constexpr(ROUNDS)
 
 @triton.jit
 def kept_of_row(  # type: ignore[no-untyped-def]
-    seed, sample, token, site: tl.constexpr, threshold: tl.constexpr, block: tl.constexpr
+    seed, sample, token, site, threshold: tl.constexpr, block: tl.constexpr
 ):
     """Which channels of one state are kept: bool [block]."""
     group = tl.arange(0, block // 4).to(tl.uint32)
     zero = group * 0
     one, two, three, four = tl.philox(
         seed,
-        group + (site << 16),
+        group + (tl.cast(site, tl.uint32) << 16),
         zero + token.to(tl.uint32),
         zero + (sample & 0xFFFFFFFF).to(tl.uint32),
         zero + (sample >> 32).to(tl.uint32),
@@ -38,7 +38,7 @@ def kept_of_row(  # type: ignore[no-untyped-def]
     return tl.reshape(words, [block]) >= threshold
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["site"])
 def forward_kernel(  # type: ignore[no-untyped-def]
     states,  # [rows, channels], as residual, total, normed
     bias,  # [channels], as weight, shift
@@ -55,7 +55,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     channels,
     epsilon,
     scale,
-    site: tl.constexpr,
+    site,
     threshold: tl.constexpr,
     block: tl.constexpr,
 ):
@@ -87,7 +87,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     tl.store(inverse + row, root)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["site"])
 def backward_kernel(  # type: ignore[no-untyped-def]
     gradient,  # [rows, channels], as total, of_states, of_residual
     total,
@@ -105,7 +105,7 @@ def backward_kernel(  # type: ignore[no-untyped-def]
     rows,
     channels,
     scale,
-    site: tl.constexpr,
+    site,
     threshold: tl.constexpr,
     block: tl.constexpr,
 ):

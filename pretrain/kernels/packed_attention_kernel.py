@@ -26,14 +26,14 @@ WARPS = {"num_warps": 4, "num_stages": 2}
 
 @triton.jit
 def kept_of_pairs(  # type: ignore[no-untyped-def]
-    seed, sample, pair, head, site: tl.constexpr, threshold: tl.constexpr
+    seed, sample, pair, head, site, threshold: tl.constexpr
 ):
     """Which shares of a tile are kept: bool, as `pair`, the tokens of queries and of keys."""
     pair = pair.to(tl.uint32)
     zero = pair * 0
     word, _, _, _ = tl.philox(
         seed,
-        zero + ((site << 16) + head).to(tl.uint32),
+        zero + ((tl.cast(site, tl.uint32) << 16) + head.to(tl.uint32)),
         pair,
         zero + (sample & 0xFFFFFFFF).to(tl.uint32),
         zero + (sample >> 32).to(tl.uint32),
@@ -73,7 +73,7 @@ def store_tile(  # type: ignore[no-untyped-def]
     tl.store(tensor + address, values.to(tensor.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["site"])
 def forward_kernel(  # type: ignore[no-untyped-def]
     query,  # [queries, heads, size], as mixed
     key,  # [keys, heads, size], as value
@@ -90,7 +90,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
     heads,
     factor,  # of the scores, times log2(e)
     scale,
-    site: tl.constexpr,
+    site,
     threshold: tl.constexpr,
     size: tl.constexpr,
     block: tl.constexpr,
@@ -140,7 +140,7 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         tl.store(where, logarithm, mask=place < count)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["site"])
 def query_kernel(  # type: ignore[no-untyped-def]
     gradient,  # [queries, heads, size], as query, of_query
     query,
@@ -160,7 +160,7 @@ def query_kernel(  # type: ignore[no-untyped-def]
     factor,
     root,  # of the scores, without log2(e)
     scale,
-    site: tl.constexpr,
+    site,
     threshold: tl.constexpr,
     size: tl.constexpr,
     block: tl.constexpr,
@@ -203,7 +203,7 @@ def query_kernel(  # type: ignore[no-untyped-def]
         store_tile(of_query, back * root, start, place, count, head, heads, size, block)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["site"])
 def key_kernel(  # type: ignore[no-untyped-def]
     gradient,  # [queries, heads, size], as query
     query,
@@ -224,7 +224,7 @@ def key_kernel(  # type: ignore[no-untyped-def]
     factor,
     root,
     scale,
-    site: tl.constexpr,
+    site,
     threshold: tl.constexpr,
     size: tl.constexpr,
     block: tl.constexpr,

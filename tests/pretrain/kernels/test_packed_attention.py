@@ -187,11 +187,11 @@ def test_the_kernels_are_built_within_budget_for_tensor_cores(
         **dict.fromkeys(("sums", "along"), "*fp32!"),
         **dict.fromkeys(("query_starts", "key_starts"), "*i32!"),
         **dict.fromkeys(("seed", "samples", "asking", "offering"), "*i64!"),
-        **dict.fromkeys(("queries", "heads"), "i32"),
+        **dict.fromkeys(("queries", "heads", "site"), "i32"),
         **dict.fromkeys(("factor", "root", "scale"), "fp32"),
     }
     kinds = {"bf16": tl.bfloat16, "fp16": tl.float16, "fp32": tl.float32}
-    constants = {"site": 3, "threshold": 429496730, "size": size, "block": size}
+    constants = {"threshold": 429496730, "size": size, "block": size}
     constants |= {"precision": "ieee", "kind": kinds[number]}
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[number]
     own, other = kernels.tiles(torch.empty(1, 1, size, dtype=dtype), 144, 144)

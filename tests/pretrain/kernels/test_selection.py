@@ -87,7 +87,8 @@ def test_the_doctor_prints_the_table() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "trawl", "doctor"], capture_output=True, text=True, check=True
     )
-    rows = [line.split(maxsplit=4) for line in done.stdout.splitlines()]
+    assert "suppression             cpu     words" in done.stdout
+    rows = [line.split(maxsplit=4) for line in done.stdout.split("\nkernels\n")[1].splitlines()]
     cpu = {(row[0], row[2]): row[3] for row in rows if len(row) == 5 and row[1] == "cpu"}
     assert cpu == {
         (operation, numbers): "plain"
