@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from data_pipeline.corpus.reader import Corpus
-from pretrain import layer_options
+from pretrain import construction, layer_options
 from pretrain.batches.order import Place, SampleOrder
 from pretrain.batches.row_batches import SAMPLE_NUMBERS
 from pretrain.batches.stored import assembled
@@ -18,8 +18,10 @@ from pretrain.batches.tokenise import train_tokenizer
 from pretrain.kernels.counter_dropout import CountedDropout, number_sites
 from pretrain.models.families import family
 from pretrain.objectives import compute
-from tests.pretrain import tiny_corpus
+from pretrain.recipe import PretrainRecipe
+from tests.pretrain import runs, tiny_corpus
 from tests.pretrain.models.test_packed_families import SETTINGS
+from trawl.errors import RequestError
 
 HALF = {"hidden_dropout_prob": 0.3, "attention_probs_dropout_prob": 0.2}
 FAMILIES = ["oscar", "imagebert", "vilbert", "vilbert with tasks", "lxmert"]
@@ -129,3 +131,13 @@ def test_a_model_that_is_not_trained_drops_nothing(corpus: Corpus) -> None:
     with torch.no_grad():
         one, other = setting.model(**batch), setting.model(**batch, counted=counted)
     assert torch.equal(one.prediction_logits, other.prediction_logits)
+
+
+def test_xvlm_takes_drawn_masks_alone(corpus: Corpus) -> None:
+    content = runs.recipe(corpus.uri, corpus.uri, "run")
+    content["stages"][0] |= {"dropout": "counted", "objectives": {"mlm": 1.0}}
+    recipe = PretrainRecipe.model_validate(content)
+    tokenizer = train_tokenizer(["a red cube"], 64)
+    config = family("xvlm").configuration.of_size("tiny", vocab_size=len(tokenizer))
+    with pytest.raises(RequestError, match=r"stage out: dropout: xvlm takes drawn masks alone"):
+        construction.batches(recipe, recipe.stages[0], [corpus], tokenizer, config)
