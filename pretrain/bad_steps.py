@@ -68,9 +68,8 @@ class Reporter:
         measured = bad.measured
         numbers = measured.numbers if measured.finite else measured.bad
         mine = [record for number in numbers for record in self._samples(bad.step - 1, number)]
-        # By position: where samples are dealt among micro-batches, one's may be another's too.
-        found = {each["position"]: each for part in self.ranks.gather(mine) for each in part}
-        samples = [found[position] for position in sorted(found)]
+        gathered = [each for part in self.ranks.gather(mine) for each in part]
+        samples = sorted(gathered, key=lambda each: int(each["position"]))
         fields: dict[str, Any] = {
             "stage": self.stage,
             "step": bad.step,
@@ -106,7 +105,7 @@ class Reporter:
                 "rank": self.ranks.rank,
                 "host": platform.node(),
             }
-            for corpus, sample, _, position in self.feed.places(step, number)
+            for corpus, sample, _, position in self.feed.own_places(step, number)
         ]
 
 

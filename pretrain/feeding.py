@@ -11,6 +11,7 @@ import torch
 
 from data_pipeline.corpus.reader import Corpus
 from pretrain.batch_workers import Answer, Asked, InProcesses, InThread, Maker, Makers
+from pretrain.batches.dealing import dealt
 from pretrain.batches.order import Place
 from pretrain.exit_codes import DataError, NodeError
 from pretrain.ranks import Ranks
@@ -108,6 +109,16 @@ class Feed:
     def places(self, step: int, number: int) -> Sequence[Place]:
         """Return the places of those among which micro-batch `number` of `step` is dealt."""
         return self._order.indices(self.first(step, number), self._micro_batch * self._balance)
+
+    def own_places(self, step: int, number: int) -> Sequence[Place]:
+        """Return the places of micro-batch `number` of `step` itself; it is dealt once more."""
+        places = self.places(step, number)
+        if self._balance == 1:
+            return places
+        # Only families that can deal get here: see Family.batches.
+        lengths: list[int] = self._maker.lengths(places)  # type: ignore[attr-defined]
+        hand = dealt(lengths, self._balance)[number % self._balance]
+        return [places[row] for row in hand]
 
     def first(self, step: int, number: int) -> int:
         """Return the position of the first sample that may be in micro-batch `number` of `step`."""

@@ -150,8 +150,11 @@ def test_a_kept_batch_is_computed_again(spiked: Spiked) -> None:
     assert "reproducible: data or weights are at fault, no machine is" in done.output
 
 
-def test_a_packed_batch_with_counted_dropout_is_computed_again(tmp_path: Path) -> None:
-    """What is replayed is padded: the masks are the same."""
+@pytest.mark.parametrize("balance", [1, 2])
+def test_a_packed_batch_with_counted_dropout_is_computed_again(
+    tmp_path: Path, balance: int
+) -> None:
+    """What is replayed is padded: the masks are the same. Dealt rows are found where they were."""
     step = LOUD[0]
     quiet = Corpus(tiny_corpus.write(tmp_path / "quiet", "web", 160))
     key = quiet[places(quiet.uri, step)[1].sample].key
@@ -159,7 +162,11 @@ def test_a_packed_batch_with_counted_dropout_is_computed_again(tmp_path: Path) -
     corpus = tiny_corpus.write(tmp_path / "loud", "web", 160, loud=loud)
     content = recipe(corpus, tmp_path / "run")
     content["stages"][0] |= {"steps": step + 1, "dropout": "counted"}
-    content["stages"][0]["batch"] |= {"micro_batch": 2, "packing": "packed"}
+    content["stages"][0]["batch"] |= {
+        "micro_batch": 2,
+        "packing": "packed",
+        "balance": balance,
+    }
     forked.run(runs.write_recipe(tmp_path / "r.yaml", content), 1)
     (event,) = runs.events(tmp_path / "run", "bad-step")
     found = replay(str(tmp_path / "run"), Path(event["file"]).stem)
