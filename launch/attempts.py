@@ -21,6 +21,7 @@ from trawl.events import EventLog, read_events
 
 EVENTS = "events.jsonl"
 IDENTITY = "job.id"
+_BEGUN = "begun"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,10 @@ def identity(job_folder: Path) -> str:
 
 def newest(job_folder: Path) -> int:
     """Return the number of the newest attempt, 0 if there was none."""
-    return max((event.get("attempt", 0) for event in read_events(job_folder / EVENTS)), default=0)
+    told = [event.get("attempt", 0) for event in read_events(job_folder / EVENTS)]
+    # A launcher may have died between the one and the other.
+    begun = [int(path.parent.name.split("-")[1]) for path in job_folder.glob(f"attempt-*/{_BEGUN}")]
+    return max([0, *told, *begun])
 
 
 def since_submission(job_folder: Path) -> list[dict[str, Any]]:
@@ -195,7 +199,7 @@ def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
         if known and not may_go_on(job.retry, known):
             events.write("job-ended", cause=known[-1].cause, code=None)
             return False
-        begun = folder_of(job_folder, number) / "begun"
+        begun = folder_of(job_folder, number) / _BEGUN
         if not storage.create_exclusive(begun, b""):
             return False
         events.write("attempt-started", attempt=number, **more)

@@ -6,7 +6,9 @@ FOLDER is the job's, which the machines share. Slurm, ssh and the local supervis
 """
 
 import argparse
+import contextlib
 import os
+import secrets as tokens
 import signal
 import socket
 import subprocess
@@ -45,6 +47,7 @@ class NodeWork:
         self._beat_at = -_BEAT_SECONDS
         self._cluster: subprocess.Popen[bytes] | None = None
         self._log = subprocess.DEVNULL
+        self._settings: dict[str, str] = {}
 
     def stop(self, number: int = 0, frame: FrameType | None = None) -> None:
         """Tell the work to save and end; may be bound as a signal handler."""
@@ -77,7 +80,7 @@ class NodeWork:
                 return ExitCode.BAD_NODE
             if self.part.node:
                 return self._wait_beside()
-        environment = secret_values(self.job.secrets)
+        environment = self._settings | secret_values(self.job.secrets)
         self._work = _start(work_command(self.job, self.part), self._log, environment)
         if self.stopped_at is not None:
             self._signal(signal.SIGTERM)
@@ -89,7 +92,10 @@ class NodeWork:
             return
         words = ray_command(self.job, self.part, own_address(self.part.host, self.part.node))
         settings = {key: value for key, value in SETTINGS.items() if key not in os.environ}
-        self._cluster = _start(words, self._log, settings | secret_values(self.job.secrets))
+        if "RAY_AUTH_MODE" not in os.environ:
+            self._settings = token_settings(self.folder, create=self.part.node == 0)
+        known = settings | self._settings | secret_values(self.job.secrets)
+        self._cluster = _start(words, self._log, known)
 
     def _cluster_is_over(self) -> bool:
         return self._cluster is not None and self._cluster.poll() is not None
@@ -159,6 +165,23 @@ class NodeWork:
     def _signal(self, number: int) -> None:
         if self._work is not None and self._work.poll() is None:
             os.killpg(self._work.pid, number)
+
+
+def token_settings(folder: Path, create: bool) -> dict[str, str]:
+    """Return the settings by which the parts of a job's own Ray cluster know each other.
+
+    The first machine draws a token, in a file that its owner alone reads; the others wait for it.
+    """
+    file = folder / "ray.token"
+    if create:
+        with contextlib.suppress(FileExistsError):
+            opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(opened, "w") as token:
+                token.write(tokens.token_hex(32))
+    deadline = time.monotonic() + _HEAD_SECONDS
+    while not (file.exists() and file.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(file)}
 
 
 def secret_values(secrets: list[Secret]) -> dict[str, str]:

@@ -22,8 +22,10 @@ _POLL_SECONDS = 0.2
 _PROBE_SECONDS = 30.0
 # A part that was only starting did not hear the first time; one that heard, heeds the first alone.
 _TELL_SECONDS = 5.0
-# Once one machine has ended, the others end too: of themselves, or because they miss it.
+# Once one machine has ended, the others end too: of themselves, or because they miss it. Where one
+# has left no word they can only miss it, and say so within the two minutes that ranks are silent.
 _LAST_SECONDS = 300.0
+_LAST_WITHOUT_WORD_SECONDS = 150.0
 
 
 class SshAttempt:
@@ -77,10 +79,15 @@ class SshAttempt:
                 self._tell()
             if ended_at is None and any(part.poll() is not None for part in self._parts):
                 ended_at = time.monotonic()
-            patience = _LAST_SECONDS + self.job.grace_seconds
+            patience = self.job.grace_seconds + self._last_seconds()
             if ended_at is not None and time.monotonic() - ended_at > patience:
                 for part in self._parts:
                     part.kill()
+
+    def _last_seconds(self) -> float:
+        ended = {node for node, part in enumerate(self._parts) if part.poll() is not None}
+        said = {ending.node for ending in attempts.endings(self.folder, self.number)}
+        return _LAST_SECONDS if ended <= said else _LAST_WITHOUT_WORD_SECONDS
 
     def _tell(self) -> None:
         """Signal the parts by another connection: a signal does not travel along the first."""

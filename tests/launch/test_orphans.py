@@ -64,7 +64,10 @@ def kill_one(asked: Job, folder: Path, mark: str, victim: str, wait: float) -> N
         return sorted(pid for pid, line in marked(mark).items() if words in line)
 
     wait_until(lambda: len(victims()) > 0, folder)
-    time.sleep(wait)
+    if wait > 4:  # half of them while it trains
+        known = len(runs.lines(folder.parent / "run"))
+        wait_until(lambda: len(runs.lines(folder.parent / "run")) not in (0, known), folder)
+    time.sleep(wait % 4)
     number = attempts.newest(folder)
     there = marked(mark)
     found = victims() or [pid for pid, line in there.items() if VICTIMS["launcher"] in line]

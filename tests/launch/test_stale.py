@@ -99,6 +99,9 @@ def test_a_launcher_that_was_cut_off_ends_no_newer_attempt_and_starts_none(tmp_p
     assert not attempts.end(tmp_path, 1, 75, 0)
     assert [each.cause for each in attempts.history(tmp_path)] == ["bad-node", None]
     assert attempts.end(tmp_path, 2, 75, 0)
+    (tmp_path / "attempt-3").mkdir()
+    (tmp_path / "attempt-3" / "begun").touch()  # by a launcher that died before it told
+    assert attempts.newest(tmp_path) == 3
     identity = attempts.identity(tmp_path)
     attempts.submit(tmp_path, Job(name="a", run=Work(corpus="none.yaml")))
     assert attempts.identity(tmp_path) == identity != ""
