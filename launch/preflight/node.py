@@ -177,15 +177,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--nodes", type=int, default=1)
     parser.add_argument("--node", type=int, default=0)
     parser.add_argument("--host", default="127.0.0.1", help="the first machine")
+    parser.add_argument("--meet", help="the first machine, as HOST:PORT")
     parser.add_argument("--name", help="this machine's name in an exclude list")
     parser.add_argument("--judge", action="store_true", help="the first machine judges them all")
     asked = parser.parse_args(arguments)
+    first = asked.meet.rpartition(":")[0] if asked.meet else asked.host
     job = recipe.load(asked.job, Job) if asked.job else attempts.job_of(asked.folder)
     asked.folder.mkdir(parents=True, exist_ok=True)
     arrival = Arrival(
         node=asked.node,
         host=asked.name or os.uname().nodename,
-        address=own_address(asked.host, asked.node),
+        address=own_address(first, asked.node),
         machine=calls.network(),
     )
     check = NodeCheck(job, asked.folder, asked.node, asked.nodes, arrival)

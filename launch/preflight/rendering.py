@@ -1,13 +1,14 @@
 """What a preflight hands to each place: like a submission of the job, and as pure."""
 
+import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from launch.job import Job
-from launch.rendering import kubernetes, slurm, ssh
-from trawl.errors import RequestError
+from launch.rendering import kubernetes, ray, slurm, ssh
 
 MODULE = "launch.preflight.node"
 SCRIPT = "preflight.sbatch"
@@ -34,9 +35,20 @@ def render(job: Job, folder: str) -> dict[str, str]:
         return {"plan.txt": "".join(shlex.join(command) + "\n" for command in commands)}
     if place.backend == "kubernetes":
         return {"objects.yaml": _kubernetes(job, folder)}
+    if place.backend == "ray" and place.ray.address is None:
+        return {"objects.yaml": _kubernetes(job, folder)}
     if place.backend == "ray":
-        raise RequestError("place.backend ray: preflight the machines as ssh, slurm or kubernetes")
+        return {"request.json": json.dumps(ray_request(job, folder), indent=2) + "\n"}
     return {"preflight.sh": shlex.join([place.python, "-m", *local_words(folder)]) + "\n"}
+
+
+def ray_request(job: Job, folder: str) -> dict[str, str]:
+    """Return the request for a Ray job whose first machine judges them all."""
+    name = f"{job.name}-preflight-{Path(folder).name}"
+    lines = [f"cd {shlex.quote(job.place.folder)}"] if job.place.folder else []
+    words = ray.spread(job, name, [MODULE, folder, "--judge"])
+    entry = shlex.join([job.place.python, "-m", *words])
+    return {"submission_id": name, "entrypoint": " && ".join([*lines, *job.place.setup, entry])}
 
 
 def local_words(folder: str) -> list[str]:

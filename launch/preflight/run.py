@@ -12,12 +12,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launch import slurm, ssh
+from launch import ray_jobs, slurm, ssh
 from launch.job import Job
 from launch.node import last_words
 from launch.place import Place
 from launch.preflight import machine
-from launch.preflight.rendering import MINUTES, SCRIPT, local_words, render, ssh_command
+from launch.preflight.rendering import (
+    MINUTES,
+    SCRIPT,
+    local_words,
+    ray_request,
+    render,
+    ssh_command,
+)
 from launch.preflight.report import arrivals, reports
 from launch.preflight.verdicts import Check, Submitter, evaluate, excluded
 from trawl import recipe, storage
@@ -41,9 +48,14 @@ class Preflight:
 
     def run(self) -> list[Check]:
         """Run it to its end; write the result beside the job, and return the verdicts."""
-        runners = {"local": self._local, "ssh": self._ssh, "slurm": self._slurm}
+        runners = {
+            "local": self._local,
+            "ssh": self._ssh,
+            "slurm": self._slurm,
+            "ray": self._ray,
+        }
         runner = runners.get(self.job.place.backend)
-        if runner is None:
+        if runner is None or (runner == self._ray and self.job.place.ray.address is None):
             raise RequestError(
                 f"place.backend {self.job.place.backend}: preflight is rendered and not run; hand "
                 "over what --dry-run prints"
@@ -94,10 +106,26 @@ class Preflight:
         finally:
             with contextlib.suppress(Exception):
                 slurm.ask("scancel", number)
+        return self._arrived(f"see slurm-{number}.log in {self.folder}")
+
+    def _ray(self) -> tuple[Hosts, list[tuple[str, str]]]:
+        """Run it as a job of the cluster, whose machines share the job's folder."""
+        client = ray_jobs.client(self.job)
+        asked = ray_request(self.job, str(self.folder))
+        client.submit_job(**asked)
+        name = asked["submission_id"]
+        try:
+            self._wait(lambda: client.get_job_info(name).status.is_terminal())
+        finally:
+            storage.write_text(self.folder / "node-0.log", client.get_job_logs(name))
+            client.stop_job(name)
+        return self._arrived(f"see node-0.log in {self.folder}")
+
+    def _arrived(self, where: str) -> tuple[Hosts, list[tuple[str, str]]]:
+        """Return the machines that arrived, who alone know their names, and those missing."""
         known = arrivals(self.folder)
         missing = set(range(self.job.place.least_nodes or self.job.place.nodes)) - known.keys()
-        why = f"did not arrive; see slurm-{number}.log in {self.folder}"
-        silent = [(f"node {node} of Slurm job {number}", why) for node in sorted(missing)]
+        silent = [(f"node {node}", f"did not arrive; {where}") for node in sorted(missing)]
         return [arrival.host for _, arrival in sorted(known.items())], silent
 
     @contextlib.contextmanager

@@ -28,16 +28,22 @@ def request(job: Job, part: Part = ALONE) -> dict[str, str]:
     if job.run.corpus is not None:
         work += ["--set", "compute.ray_address=auto"]
     else:
-        size = ["--nodes", str(place.nodes), "--least", str(place.least_nodes or place.nodes)]
-        size += ["--cpus", str(place.cpus or 1), "--gpus", str(place.gpus)]
-        size += ["--port", str(place.port), "--grace", f"{job.grace_seconds:g}"]
-        size += ["--python", place.python]
-        # What goes before the work on this machine goes before it on each.
-        size += ["--folder", place.folder] if place.folder else []
-        size += [word for line in place.setup for word in ("--setup", line)]
-        work = ["launch.ray_nodes", "--name", name, *size, "--", *work]
+        work = spread(job, name, work)
     entry = shlex.join([place.python, "-m", *work])
     return {"submission_id": name, "entrypoint": " && ".join([*lines, entry])}
+
+
+def spread(job: Job, name: str, work: list[str]) -> list[str]:
+    """Return the words that run `python -m WORK` on each machine, as the Ray job `name`."""
+    place = job.place
+    size = ["--nodes", str(place.nodes), "--least", str(place.least_nodes or place.nodes)]
+    size += ["--cpus", str(place.cpus or 1), "--gpus", str(place.gpus)]
+    size += ["--port", str(place.port), "--grace", f"{job.grace_seconds:g}"]
+    size += ["--python", place.python]
+    # What goes before the work on this machine goes before it on each.
+    size += ["--folder", place.folder] if place.folder else []
+    size += [word for line in place.setup for word in ("--setup", line)]
+    return ["launch.ray_nodes", "--name", name, *size, "--", *work]
 
 
 def stop_request(job: Job, name: str) -> dict[str, str]:

@@ -13,6 +13,8 @@ from data_pipeline.corpus.manifest import manifest_sha256
 from launch import attempts, ray_jobs, state
 from launch.job import Job, Retry, Work
 from launch.place import Place
+from launch.preflight.limits import Preflight as Limits
+from launch.preflight.run import Preflight
 from tests.cluster import hosts as networks
 from tests.cluster import ray_cluster as clusters
 from tests.cluster.ray_cluster import RayCluster
@@ -77,6 +79,18 @@ def test_a_wrong_request_burns_no_retry_and_a_cluster_that_is_not_there_is_told(
     gone = job(cluster, Work(corpus="none.yaml"), ray={"address": "http://127.0.0.1:9"})
     with pytest.raises(RequestError, match="no dashboard of Ray takes jobs there"):
         ray_jobs.submit(gone, tmp_path / "gone")
+
+
+@pytest.mark.soak
+def test_preflight_is_a_job_of_the_cluster(cluster: RayCluster, tmp_path: Path) -> None:
+    web = write(tmp_path / "web", "web", 8)
+    recipe = runs.write_recipe(tmp_path / "r.yaml", runs.recipe(web, web, str(tmp_path / "run")))
+    asked = job(cluster, Work(pretrain=str(recipe)), nodes=2, port=29469)
+    limits = Limits(disk_gb=0, shm_gb=0, slow_share=0.01)
+    checks = Preflight(asked.model_copy(update={"preflight": limits}), tmp_path / "job").run()
+    found = {check.name: check.findings for check in checks if check.findings}
+    assert found == {}
+    assert [check.summary for check in checks if check.name == "ports"] == ["2 connections"]
 
 
 @pytest.mark.soak

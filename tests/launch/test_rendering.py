@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from launch.job import Job
+from launch.preflight.rendering import render as preflight
 from launch.rendering import difference, render
 from trawl import recipe
 
@@ -89,6 +90,23 @@ def test_a_job_renders_as_its_golden_file(name: str) -> None:
 def test_scripts_are_shell(name: str, tmp_path: Path) -> None:
     for text in render(Job.model_validate(JOBS[name]), FOLDER).values():
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
+
+
+def test_a_preflight_is_rendered_like_its_job() -> None:
+    texts = {
+        name: "".join(preflight(Job.model_validate(JOBS[name]), FOLDER).values()) for name in JOBS
+    }
+    for name, text in texts.items():
+        assert "launch.preflight.node" in text, name
+        assert "launch.node" not in text, name
+    subprocess.run(["bash", "-n"], input=texts["slurm"], text=True, check=True)
+    assert "#SBATCH --time=0:20:00" in texts["slurm"]
+    assert "requeue" not in texts["slurm"]
+    assert "--nodes 2 --node 1 --host host1 --name host2" in texts["ssh"]
+    for name in ("kubernetes", "jobset", "ray"):
+        machines = [found for found in yaml.safe_load_all(texts[name]) if found]
+        assert {found["metadata"]["name"] for found in machines} == {"oscar-base-preflight"}
+        assert texts[name].count("fieldPath: spec.nodeName") == 1
 
 
 def test_a_thousand_machines_are_rendered_within_a_second() -> None:
