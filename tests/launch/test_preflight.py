@@ -161,6 +161,7 @@ def test_each_planted_fault_is_found_and_its_host_excluded(
     assert without_unfit(job, "preflight", tmp_path / "job").place.hosts == three.addresses[:1]
 
 
+@pytest.mark.soak
 def test_well_hosts_pass_and_leave_nothing(
     three: Hosts, bucket: str, recipe: Path, tmp_path: Path
 ) -> None:
