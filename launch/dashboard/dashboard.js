@@ -88,6 +88,33 @@ function charts(job) {
   return grid;
 }
 
+// Under the pointer, tells the values of a chart's curves at the nearest point. It outlives the
+// chart, which is drawn anew while the pointer rests.
+function tell(event) {
+  const hint = document.getElementById("hint");
+  const chart = event.target.closest?.("svg[data-axes]");
+  hint.hidden = !chart;
+  if (!chart) return;
+  const [left, right, low, high, bottom, top, least, most] = chart.dataset.axes.split(" ").map(Number);
+  const box = chart.getBoundingClientRect();
+  const x = (event.clientX - box.left) * chart.viewBox.baseVal.width / box.width;
+  const curves = [...chart.querySelectorAll("polyline")].map(line => {
+    const points = line.getAttribute("points").split(" ").map(pair => pair.split(",").map(Number));
+    const nearest = points.reduce((best, point) => Math.abs(point[0] - x) < Math.abs(best[0] - x) ? point : best);
+    return { name: line.dataset.name, colour: line.getAttribute("stroke"), nearest };
+  });
+  const place = curves.map(curve => curve.nearest[0]).reduce((best, at) => Math.abs(at - x) < Math.abs(best - x) ? at : best);
+  const step = Math.round(low + (place - left) / (right - left) * (high - low));
+  const rows = curves.filter(curve => Math.abs(curve.nearest[0] - place) < 3).map(curve => {
+    const name = make("span", "", curve.name);
+    name.style.color = curve.colour;
+    return make("div", "", name, make("b", "", number(least + (curve.nearest[1] - bottom) / (top - bottom) * (most - least))));
+  });
+  hint.replaceChildren(make("div", "what", `step ${step.toLocaleString("en")}`), ...rows);
+  hint.style.left = `${Math.min(event.clientX + 14, innerWidth - hint.offsetWidth - 8)}px`;
+  hint.style.top = `${event.clientY + 14}px`;
+}
+
 function attempts(job) {
   const row = make("div", "tries");
   for (const each of job.attempts.slice(-40)) {
@@ -186,4 +213,5 @@ async function draw() {
   setTimeout(draw, EVERY);
 }
 
+addEventListener("pointermove", tell);
 draw();

@@ -26,6 +26,7 @@ from launch.status import status_of
 from tests.cluster.browser import chromium
 from tests.data_pipeline.build_here import logged_build
 from tests.launch.test_status import a_run
+from tests.pretrain import runs
 
 
 @contextmanager
@@ -62,7 +63,8 @@ def jobs(done_job: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_page_shows_every_job_in_a_browser(jobs: Path, tmp_path: Path) -> None:
+def test_the_page_shows_every_job_in_a_browser(jobs: Path, done_job: Path, tmp_path: Path) -> None:
+    run = done_job.parents[1] / "run"
     with served(jobs) as server, chromium(tmp_path / "profile") as browser:
         browser.get(server.address)
         cards = _cards(browser)
@@ -91,6 +93,15 @@ def test_the_page_shows_every_job_in_a_browser(jobs: Path, tmp_path: Path) -> No
             browser.set_window_size(width, 1000)
             script = "return document.documentElement.scrollWidth <= window.innerWidth"
             assert browser.execute_script(script)
+        curve = browser.find_element(By.CSS_SELECTOR, "#job-tiny .charts svg")
+        webdriver.ActionChains(browser).move_to_element(curve).perform()
+        hint = browser.find_element(By.ID, "hint").text.split()
+        assert hint[0] == "step"
+        assert hint[2] in ("out", "in")
+        stage, step = hint[2], int(hint[1])
+        losses = {(line["stage"], line["step"]): line["loss"] for line in runs.lines(run)}
+        told = losses[stage, step if stage == "out" else step - 8]
+        assert float(hint[3]) == pytest.approx(told, abs=0.02)
         attempts.submit(jobs / "tiny", attempts.job_of(jobs / "tiny"))
         attempts.begin(jobs / "tiny", 2, 0)  # seen without loading the page again
         _until(lambda: "attempt 2" in _cards(browser)["tiny"])

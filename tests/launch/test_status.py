@@ -124,6 +124,23 @@ def test_a_job_whose_recipe_is_gone_is_told_all_the_same(tmp_path: Path) -> None
     assert any("none.yaml" in trouble.text for trouble in status.troubles)
 
 
+def test_a_run_in_an_object_store_is_told_from_there(
+    s3: str, tmp_path: Path, done_job: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAWL_CACHE", str(tmp_path / "cache"))  # nothing of it lies here
+    run = done_job.parents[1] / "run"
+    for name in ("metrics.jsonl", "events.jsonl", "stages/out/manifest.json"):
+        storage.upload(run / name, f"{s3}/run/{name}")
+    content = runs.recipe(str(tmp_path), str(tmp_path), f"{s3}/run")
+    recipe = runs.write_recipe(tmp_path / "r.yaml", content)
+    attempts.submit(tmp_path / "job", Job(name="job", run=Work(pretrain=str(recipe))))
+    training = status_of(tmp_path / "job").training
+    assert training is not None
+    assert (training.stage, training.step, training.published) == ("in", 6, ["out"])
+    assert training.checkpoint is not None
+    assert training.checkpoint.step == 6
+
+
 def test_a_damaged_job_does_not_hide_the_others(tmp_path: Path, done_job: Path) -> None:
     shutil.copytree(done_job, tmp_path / "tiny")
     (tmp_path / "broken").mkdir()

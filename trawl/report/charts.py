@@ -41,6 +41,15 @@ class _Frame:
             _HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM),
         )
 
+    def data(self) -> str:
+        """Return the attribute by which a script finds the values of places: two of each axis."""
+        (left, bottom), (right, top) = (
+            self.place(self.x_low, self.y_low),
+            self.place(self.x_high, self.y_high),
+        )
+        values = (left, right, self.x_low, self.x_high, bottom, top, self.y_low, self.y_high)
+        return f' data-axes="{" ".join(f"{value:.9g}" for value in values)}"'
+
     def grid(self, x_label: str, y_label: str) -> str:
         parts = []
         for value in _ticks(self.y_low, self.y_high):
@@ -62,10 +71,10 @@ class _Frame:
         return "".join(parts)
 
 
-def _svg(body: str, label: str) -> str:
+def _svg(body: str, label: str, more: str = "") -> str:
     return (
         f'<svg width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
-        f'role="img" aria-label="{escape(label)}">{body}</svg>'
+        f'role="img" aria-label="{escape(label)}"{more}>{body}</svg>'
     )
 
 
@@ -106,11 +115,12 @@ def line_chart(
         colour = _COLOURS[number % len(_COLOURS)]
         path = " ".join("{:.1f},{:.1f}".format(*frame.place(x, y)) for x, y in points)
         parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="1.6" '
+            f'data-name="{escape(name)}"/>'
             f'<text x="{legend[number][0]:.0f}" y="{legend[number][1]:.0f}" text-anchor="end" '
             f'style="fill:{colour}">{escape(name)}</text>'
         )
-    return _svg("".join(parts), f"{y_label} against {x_label}")
+    return _svg("".join(parts), f"{y_label} against {x_label}", frame.data())
 
 
 def histogram(values: Sequence[float], x_label: str, bins: int = 24) -> str:
