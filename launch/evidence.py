@@ -10,6 +10,8 @@ from trawl import tail
 
 _LOG_LINES = 400
 _WATCHDOG = "watchdog: no progress while "
+_TRACEBACK = "Traceback (most recent call last):"
+_MISSING = ("lost another rank", "closed by peer", "reset by peer")
 _COLLECTIVES = "*.collectives.json"
 
 
@@ -71,21 +73,30 @@ def stacks(run: Path, window: Window) -> list[Path]:
 
 
 def traceback_of(run: Path, window: Window) -> tuple[str, str]:
-    """Return the last error that a rank's log of the window ends in, and that log's name."""
+    """Return the last error in the log of a rank of the window, and that log; "" if there is none.
+
+    Ranks that only miss another one are passed over.
+    """
     for log in sorted(run.glob("logs/*.log")):
         if log.stat().st_mtime < window.began:
             continue
         lines = [line.decode("utf-8", "replace") for line in tail.last_lines(log, _LOG_LINES)]
-        begins = [
-            n for n, line in enumerate(lines) if line.endswith("Traceback (most recent call last):")
-        ]
-        for number in reversed(begins):
-            for line in lines[number + 1 :]:
-                if line and not line.startswith((" ", "\t")):
-                    if "lost another rank" not in line and "closed by peer" not in line:
-                        return line, str(log)
-                    break
+        for error in reversed(_errors(lines)):
+            if not any(words in error for words in _MISSING):
+                return error, str(log)
     return "", ""
+
+
+def _errors(lines: list[str]) -> list[str]:
+    """Return the line that each traceback among `lines` ends in: the first that is not indented."""
+    found, inside = [], False
+    for line in lines:
+        if line.endswith(_TRACEBACK):
+            inside = True
+        elif inside and line and not line.startswith((" ", "\t")):
+            found.append(line)
+            inside = False
+    return found
 
 
 def collectives(run: Path, window: Window) -> str:

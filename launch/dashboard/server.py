@@ -39,7 +39,6 @@ class Dashboard(ThreadingHTTPServer):
 
 class _Answer(BaseHTTPRequestHandler):
     server: Dashboard
-    protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
         """Answer one request."""

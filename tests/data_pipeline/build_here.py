@@ -23,6 +23,9 @@ class Inline:
         self.out, self.recipe, self.ledger, self.log = out, recipe, Ledger(out), log
         self.counts: dict[str, dict[str, int]] = {}
 
+    def check_fence(self) -> None:
+        """Let the build go on: nobody else builds there."""
+
     def run(self, phase: str, units: list[Unit]) -> dict[str, Entry]:
         """Do the units of a phase."""
         entries = {}

@@ -129,6 +129,18 @@ def test_a_rank_that_is_killed_or_stopped_or_crashes(
         assert "It is a bug" in said
 
 
+def test_a_bug(web: str, tmp_path: Path) -> None:
+    run, folder = tmp_path / "run", tmp_path / "job"
+    run.mkdir()
+    (run / "tensorboard").write_text("in the way")  # which nobody has foreseen
+    assert finished.attempt(folder, recipe(web, run)) == ExitCode.FAILURE
+    said = explanation(folder)
+    assert "Rank 0: a fault of Trawl itself (" in said
+    assert f"{run}/tensorboard" in said
+    assert f"The traceback is in {run}/logs/0.log." in said
+    assert said.endswith("starting again will likely fail again.")
+
+
 def test_a_preempted_job_and_then_a_wrong_request(web: str, tmp_path: Path) -> None:
     run, folder = tmp_path / "run", tmp_path / "job"
     content = recipe(web, run, 100_000)
