@@ -1,4 +1,4 @@
-"""What a job's folder and its place tell of it: how it is, what it printed, why it ended."""
+"""How a job is, by what its folder and its place tell."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,17 +51,3 @@ def state_of(folder: Path) -> State:
         if last["kind"] == "stop-asked":
             now = "stopped"
     return State(now, attempts.newest(folder), last["kind"])
-
-
-def logs(folder: Path, attempt: int | None = None, node: int | None = None) -> str:
-    """Return what an attempt printed, the newest if none is named, machine by machine."""
-    number = attempt or attempts.newest(folder)
-    place = attempts.folder_of(folder, number)
-    paths = sorted(place.glob("node-*.log"), key=lambda path: int(path.stem.split("-")[1]))
-    if node is not None:
-        paths = [path for path in paths if path.stem == f"node-{node}"]
-    texts = []
-    for path in paths:
-        title = f"==> {path.stem} <==\n" if len(paths) > 1 else ""
-        texts.append(title + path.read_text(encoding="utf-8", errors="replace"))
-    return "".join(texts)

@@ -10,6 +10,7 @@ import pytest
 from launch import attempts, local, state
 from launch.attempts import Attempt, allowed, cause_of, may_go_on
 from launch.job import Job, Retry, Work
+from tests.launch.watching import told
 from trawl.errors import RequestError
 from trawl.events import read_events
 
@@ -25,7 +26,7 @@ def test_a_wrong_request_burns_no_retry(tmp_path: Path) -> None:
     local.submit(job, tmp_path)
     assert wait_for_end(tmp_path) == "user-error"
     assert attempts.newest(tmp_path) == 1
-    assert "none.yaml: no such file" in state.logs(tmp_path)
+    assert "none.yaml: no such file" in told(tmp_path)
     (ending,) = attempts.endings(tmp_path, 1)
     assert (ending.node, ending.code, ending.message) == (0, 2, "trawl: none.yaml: no such file")
     # Submitted again, it has all its retries, and the attempts are numbered on.

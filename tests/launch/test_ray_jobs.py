@@ -73,7 +73,7 @@ def test_a_wrong_request_burns_no_retry_and_a_cluster_that_is_not_there_is_told(
     ray_jobs.submit(job(cluster, Work(corpus="none.yaml")), folder)
     assert wait_for_end(folder) == "user-error", told(folder)
     assert attempts.newest(folder) == 1
-    assert "none.yaml: no such file" in state.logs(folder)
+    assert "none.yaml: no such file" in told(folder)
     (ending,) = attempts.endings(folder, 1)
     assert ending.message == "trawl: none.yaml: no such file"
     gone = job(cluster, Work(corpus="none.yaml"), ray={"address": "http://127.0.0.1:9"})

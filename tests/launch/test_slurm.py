@@ -111,7 +111,7 @@ def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
     slurm.submit(job("wrong", Work(corpus="none.yaml")), folder)
     assert wait_for_end(folder) == "user-error", told(folder)
     assert attempts.newest(folder) == 1
-    assert "none.yaml: no such file" in state.logs(folder)
+    assert "none.yaml: no such file" in told(folder)
     refused = job("refused", Work(corpus="a.yaml"), slurm=SlurmOptions(partition="none"))
     with pytest.raises(RequestError, match="partition"):
         slurm.submit(refused, tmp_path / "refused")
