@@ -52,6 +52,8 @@ _BY_CODE = {
     ExitCode.USER_ERROR: "Mend what that line names and submit again; no retry was used up.",
     ExitCode.DATA_ERROR: "Run `trawl corpus verify {corpus}`, restore the shard and submit again, "
     "or leave it out with `feeding.bad_shards: skip`.",
+    ExitCode.STALE: "There is nothing to do: a newer attempt has taken over, and this one wrote "
+    "nothing since.",
     ExitCode.PREEMPTED: "Nothing is wrong: submit again, and it goes on from what is safe.",
     ExitCode.NUMERICS: "Starting again alone repeats it: mend or leave out those samples, lower "
     "the learning rate, or raise guards.rollbacks.",

@@ -14,7 +14,6 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -104,6 +103,7 @@ class NodeWork:
         """Wait until the head of the cluster, here or there, answers; False if it never does."""
         deadline = time.monotonic() + _HEAD_SECONDS
         while time.monotonic() < deadline and self.stopped_at is None:
+            self._beat()
             if self.part.node == 0 and self._cluster_is_over():
                 return False
             try:
@@ -154,7 +154,7 @@ class NodeWork:
             return
         self._beat_at = time.monotonic()
         # A disk that is full must not end the attempt: the work itself says what it makes of it.
-        with suppress(OSError, WorkError):
+        with contextlib.suppress(OSError, WorkError):
             attempts.beat(self.folder, self.part.attempt, self.part.node, socket.gethostname())
 
     def _out_of_grace(self) -> bool:

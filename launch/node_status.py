@@ -37,7 +37,12 @@ def nodes_of(job: Job, folder: Path, attempt: int) -> list[Node]:
 
 
 def _asked(job: Job, folder: Path, attempt: int) -> int:
-    """Return how many machines the attempt began on, as far as its beginning tells."""
+    """Return how many machines the attempt began on, as far as its beginning tells.
+
+    A Ray job has one, its driver's: which others do its work is the cluster's own affair.
+    """
+    if job.place.backend == "ray":
+        return 1
     for event in read_events(folder / attempts.EVENTS):
         if event["kind"] == "attempt-started" and event["attempt"] == attempt:
             return int(event.get("nodes", job.place.least_nodes or job.place.nodes))
