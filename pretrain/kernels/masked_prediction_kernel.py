@@ -62,7 +62,7 @@ def _scores(  # type: ignore[no-untyped-def]
     return tl.where(known[None, :], total + shift[None, :], -float("inf"))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions"])
 def losses_kernel(  # type: ignore[no-untyped-def]
     hidden,  # [positions, width]
     weight,  # [at least words, width]
@@ -102,7 +102,7 @@ def losses_kernel(  # type: ignore[no-untyped-def]
     tl.store(chosen + target, found, mask=row < positions)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions"])
 def gradient_kernel(  # type: ignore[no-untyped-def]
     hidden,  # [positions, width]
     weight,  # [at least words, width]

@@ -15,7 +15,7 @@ from pretrain.kernels.launching import PINNED
 from pretrain.kernels.multiplying import multiplied, operand
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["regions"])
 def project_kernel(  # type: ignore[no-untyped-def]
     values,  # [regions, size], int8 or floating
     scales,  # [regions]
@@ -58,7 +58,7 @@ def project_kernel(  # type: ignore[no-untyped-def]
     tl.store(target, total.to(projected.dtype.element_ty), mask=inside[:, None] & known[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["regions"])
 def weight_gradient_kernel(  # type: ignore[no-untyped-def]
     incoming,  # [regions, width]
     values,  # [regions, size], int8 or floating

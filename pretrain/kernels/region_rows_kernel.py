@@ -77,7 +77,7 @@ def _normalised(values, inside, width, epsilon):  # type: ignore[no-untyped-def]
     return apart * inverse[:, None], mean, inverse
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["texts", "regions"])
 def embed_kernel(  # type: ignore[no-untyped-def]
     projected,  # [regions, width]
     boxes,  # float32 [regions, numbers]
@@ -173,7 +173,7 @@ def _norm_gradient(apart, incoming, gain, inverse, width):  # type: ignore[no-un
     return (slope - middle[:, None] - apart * along[:, None]) * inverse[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["texts", "regions"])
 def embed_backward_kernel(  # type: ignore[no-untyped-def]
     incoming,  # [texts + regions, width]
     projected,  # as in `embed_kernel`, to `tokens`

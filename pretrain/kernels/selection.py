@@ -61,7 +61,7 @@ TABLE: dict[str, tuple[Implementation, ...]] = {
     ),
     "region_embedding": (TRITON, PLAIN),
     # By chunks of words in plain torch: a fraction of the memory, for a tenth more time on a CPU.
-    "masked_prediction": (TRITON, PLAIN, Implementation("chunked")),
+    "masked_prediction": (TRITON, PLAIN, Implementation("chunked", (), FLOATS)),
 }
 """The implementations of each operation, the preferred one first. The plain twin runs everywhere,
 so what stands behind it runs where a recipe names it."""

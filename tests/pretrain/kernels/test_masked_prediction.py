@@ -266,6 +266,6 @@ def test_the_kernels_are_built_within_budget(number: str, target: int, tmp_path:
     constants = {**kernels.tiles(compute), "compute": compute}
     for kernel in (kernels.losses_kernel, kernels.gradient_kernel):
         own = {name: kind for name, kind in types.items() if name in kernel.arg_names}
-        made = built(kernel, own, constants, warps=8, target=target)
+        made = built(kernel, own, constants, num_warps=8, target=target)
         assert_within(made, Budget(registers=255, shared=100 * 1024), tmp_path)
         assert_tensor_cores(made, target)

@@ -265,7 +265,7 @@ def test_the_products_are_built_within_budget(stored: str, target: int, tmp_path
     constants = {**kernels.tiles(tl.bfloat16), "compute": tl.bfloat16, "scaled": stored == "i8"}
     for kernel in (kernels.project_kernel, kernels.weight_gradient_kernel):
         own = {name: kind for name, kind in types.items() if name in kernel.arg_names}
-        made = built(kernel, own, constants, warps=4, target=target)
+        made = built(kernel, own, constants, num_warps=4, target=target)
         assert_within(made, Budget(registers=255, shared=76 * 1024), tmp_path)
         assert_tensor_cores(made, target)
 
@@ -295,5 +295,5 @@ def test_the_row_work_is_built_within_budget(form: int, target: int, tmp_path: P
     }
     for kernel, budget in budgets.items():
         own = {name: kind for name, kind in types.items() if name in kernel.arg_names}
-        made = built(kernel, own, constants, warps=kernels.WARPS, target=target)
+        made = built(kernel, own, constants, num_warps=kernels.WARPS, target=target)
         assert_within(made, budget, tmp_path)
