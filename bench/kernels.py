@@ -23,8 +23,11 @@ from step.samples import WORDS, write
 from transformers import BertTokenizer
 
 from pretrain import devices, flops, objectives, optimizers
+from pretrain.batches.row_batches import SAMPLE_NUMBERS
 from pretrain.batches.stored import placed
 from pretrain.batches.tokenise import SPECIAL_TOKENS
+from pretrain.kernels import selection
+from pretrain.kernels.counter_dropout import CountedDropout, number_sites
 from pretrain.measured import Measured
 from pretrain.models.families import family
 from pretrain.recipe import OptimizerRecipe
@@ -75,29 +78,49 @@ def show_times(case: Case, limits: dict[str, float] | None) -> None:
 
 
 def show_step(rows: int, steps: int, device: torch.device | None) -> None:
-    """Print the share of the peak that a whole step of Oscar-base gets, packed, in bfloat16."""
-    title = f"Oscar-base, {rows} packed rows"
-    if device is None:
-        print(f"{title}: {NO_GPU}")
-        return
-    peak = devices.peak_tflops(devices.name_of(device), "bf16")
+    """Print the share of the peak that a whole step of Oscar-base gets, packed, in bfloat16.
+
+    Dropout as in the recipe but on shares of attention; once with the kernels, once without.
+    """
+    for name, wanted in (("kernels", {}), ("plain", dict.fromkeys(selection.TABLE, "plain"))):
+        if device is None:
+            print(f"Oscar-base, {rows} packed rows, {name}: {NO_GPU}")
+            continue
+        selection.override(wanted)
+        seconds, work = measured_step(rows, steps, device)
+        peak = devices.peak_tflops(devices.name_of(device), "bf16")
+        share = "peak not known" if peak is None else f"{work / seconds / peak / 1e10:.1f} % MFU"
+        print(
+            f"Oscar-base, {rows} packed rows, {name}: {1e3 * seconds:.1f} ms, "
+            f"{work / seconds / 1e12:.0f} TFLOP/s, {share}"
+        )
+
+
+def measured_step(rows: int, steps: int, device: torch.device) -> tuple[float, float]:
+    """Return the seconds of a step of Oscar-base, and its operations."""
     config = family("oscar").configuration.of_size("base", attention_probs_dropout_prob=0.0)
     torch.manual_seed(0)
     network: Any = family("oscar").pretraining(config).to(device, torch.bfloat16)
+    number_sites(network)
     weights = {"mlm": 1.0, "contrast": 1.0}
     tokenizer = BertTokenizer(vocab={w: n for n, w in enumerate([*SPECIAL_TOKENS, *WORDS])})
     with tempfile.TemporaryDirectory() as folder:
         corpus = write(Path(folder), rows)
-        maker = family("oscar").batches([corpus], tokenizer, config, weights, 0, "s", packed=True)
+        maker: Any = family("oscar").batches(
+            [corpus], tokenizer, config, weights, 0, "s", packed=True
+        )
+        maker.numbered = True
         stored = maker.make_stored([(0, number, 0, number) for number in range(rows)])
-    measured = Measured([])
-    measured.count(stored)
-    lengths = {name: count / rows for name, count in measured.counts.items()}
+    counts = Measured([])
+    counts.count(stored)
+    lengths = {name: count / rows for name, count in counts.counts.items()}
     batch, optimizer = placed(stored, device), optimizers.build(network, OptimizerRecipe())
+    counted = CountedDropout.of(batch.pop(SAMPLE_NUMBERS), 0)
 
     def step() -> None:
         network.zero_grad()
-        objectives.compute(network(**batch), batch, weights)[0].backward()
+        outputs = network(**batch, counted=counted)
+        objectives.compute(outputs, batch, weights)[0].backward()
         optimizer.step()
 
     for _ in range(3):
@@ -109,9 +132,7 @@ def show_step(rows: int, steps: int, device: torch.device | None) -> None:
     ended.record()
     torch.cuda.synchronize()
     seconds = began.elapsed_time(ended) / 1e3 / steps
-    work = flops.arithmetic(network).training(lengths) * rows
-    share = "peak not known" if peak is None else f"{100 * work / seconds / peak / 1e12:.1f} % MFU"
-    print(f"{title}: {1e3 * seconds:.1f} ms, {work / seconds / 1e12:.0f} TFLOP/s, {share}")
+    return seconds, flops.arithmetic(network).training(lengths) * rows
 
 
 def main() -> None:
