@@ -87,15 +87,12 @@ class FusedRegions:
     def _projected(self) -> tuple[Tensor, Tensor]:
         """Return projected features [regions, width] and boxes [regions, numbers]."""
         size, features = self.layers.weight.shape[1], self.features
-        boxes, before, scales = self.boxes, None, None
-        if isinstance(features, StoredFeatures):
-            values, scales, before = features.values, features.scales, features.before
-            boxes = features.behind if boxes is None else boxes
-        else:
-            values = features
-            if boxes is None:
-                values, boxes = features[..., :size], features[..., size:]
-        assert boxes is not None
+        if isinstance(features, Tensor):
+            features = StoredFeatures(features)
+        values, scales, before = features.values, features.scales, features.before
+        boxes = features.behind if self.boxes is None else self.boxes
+        if boxes is None:
+            values, boxes = values[..., :size], values[..., size:]
         projected = projected_features(
             values.flatten(0, 1), None if scales is None else scales.flatten(), self.layers.weight,
             "triton",

@@ -16,7 +16,7 @@ from torch import Tensor
 from data_pipeline.corpus.reader import Corpus
 from pretrain import objectives
 from pretrain.batches.row_batches import SAMPLE_NUMBERS
-from pretrain.batches.stored import REGIONS, SCALES, StoredFeatures, placed
+from pretrain.batches.stored import REGIONS, SCALES, StoredFeatures, assembled, placed
 from pretrain.kernels import selection
 from pretrain.kernels.counter_dropout import CountedDropout
 from tests.pretrain import tiny_corpus
@@ -151,6 +151,9 @@ def check_drawn_dropout_and_whole_features() -> None:
     """Masks of torch's generator, and features that are whole: both are the kernels' too."""
     with tempfile.TemporaryDirectory() as folder:
         corpus = written(Path(folder))
+        oscar = Setting(corpus, "oscar")
+        assembled_already = assembled(oscar.makers["packed"].make_stored(places(corpus)[:2]))
+        _check(oscar, assembled_already)
         setting = Setting(corpus, "imagebert", **STILL)
         stored = setting.makers["packed"].make_stored(places(corpus)[:3])
         samples = stored.pop(SAMPLE_NUMBERS)
@@ -190,10 +193,12 @@ def check_curves() -> None:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_with_kernels_a_family_learns_the_same() -> None:
     interpreted(check_families, check_drawn_dropout_and_whole_features)
 
 
 @needs_triton
+@pytest.mark.slow
 def test_training_curves_are_the_same_with_kernels() -> None:
     interpreted(check_curves)

@@ -111,6 +111,7 @@ def check_bfloat16_is_multiplied_as_float32() -> None:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_in_tritons_interpreter_the_kernels_are_the_twin() -> None:
     interpreted(check_shapes, check_drawn_shapes, check_bfloat16_is_multiplied_as_float32)
 

@@ -198,6 +198,7 @@ def check_drawn_shapes() -> None:
 
 
 @needs_triton
+@pytest.mark.slow
 def test_in_tritons_interpreter_the_kernels_are_the_twin() -> None:
     interpreted(check_products, check_rows, check_drawn_shapes)
 
