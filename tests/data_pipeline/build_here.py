@@ -43,9 +43,6 @@ class Inline:
         finish_phase(self.out, phase, entries)
         return entries
 
-    def check_fence(self) -> None:
-        """Nobody else builds here."""
-
 
 def build_here(out: Path, content: dict[str, Any]) -> Inline:
     """Build the corpus of the recipe `content` at `out`."""
