@@ -4,6 +4,7 @@ PYTHON ?= python3
 OUT ?= out/demo
 SECONDS ?= 600
 BIN := .venv/bin
+NATIVE := $(wildcard data_pipeline/crawl/native/*)
 QUIET := --disable-pip-version-check --quiet
 
 .PHONY: demo test test-radosgw soak fuzz check bench docs cuda-kernels lock clean
@@ -13,7 +14,7 @@ demo: .venv/ready
 
 test: .venv/ready
 	bash tests/install-services.sh
-	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory .venv/native check
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # All tests that speak S3, against Ceph's gateway in place of moto.
@@ -64,5 +65,10 @@ lock:
 	$(BIN)/pip $(QUIET) install --no-deps --no-build-isolation --editable .
 	touch .venv/ready
 
+# The extension in C again, after a change of its sources or once there is a compiler.
+.venv/native: .venv/ready $(NATIVE)
+	$(BIN)/pip $(QUIET) install --no-deps --no-build-isolation --editable .
+	touch .venv/native
+
 clean:
-	rm -rf .venv out build
+	rm -rf .venv out build data_pipeline/crawl/_walk.*.so

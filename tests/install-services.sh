@@ -15,6 +15,8 @@ else
   need chromium chromium
   need chromedriver chromium-driver
   need g++ g++
+  headers=$(python3 -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+  [ -e "$headers/Python.h" ] || packages+=(python3-dev)
   need nginx nginx-light
   need sbatch slurm-wlm
   need munged munge

@@ -48,9 +48,9 @@ class Base(dict[str, str | None]):
         super().__init__()
         scheme, authority, path, _ = _parts(url)
         self.url = url
-        self._root = f"{scheme}://{authority}"
-        self._folder = self._root + path[: path.rfind("/") + 1]
-        self._above = self._root + path[: path.rfind("/", 0, max(0, path.rfind("/"))) + 1 or 1]
+        self.root = f"{scheme}://{authority}"
+        self.folder = self.root + path[: path.rfind("/") + 1]
+        self.above = self.root + path[: path.rfind("/", 0, max(0, path.rfind("/"))) + 1 or 1]
 
     def __missing__(self, reference: str) -> str | None:
         found: str | None
@@ -58,13 +58,13 @@ class Base(dict[str, str | None]):
         if len(reference) > MAX_LENGTH:
             found = None
         elif text[:1] == "/" and _FROM_ROOT.fullmatch(text):
-            found = self._root + text
+            found = self.root + text
         elif text[:4] == "http" and _ABSOLUTE.fullmatch(text):
             found = text
         elif _FROM_FOLDER.fullmatch(text):
-            found = self._folder + text
+            found = self.folder + text
         elif text[:3] == "../" and _FROM_FOLDER.fullmatch(text, 3):
-            found = self._above + text[3:]
+            found = self.above + text[3:]
         else:
             found = _careful(text, self.url)
         self[reference] = found

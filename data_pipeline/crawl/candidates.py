@@ -37,7 +37,7 @@ Attributes = Mapping[str, str | None]
 
 
 @dataclass(slots=True)
-class _Picture:
+class Picture:
     """A candidate in the making: what the page has said of one picture so far.
 
     It holds no element, which would keep the tree of its piece of the page.
@@ -56,7 +56,8 @@ class _Picture:
 class Gatherer:
     """Gathers the candidates of a page as its images come by in document order.
 
-    `prose` is some of the running text beside the images, to tell the page's language by.
+    `prose` is some of the running text beside the images, to tell the page's language by;
+    `pictures` are those that img elements show, by their best address.
     """
 
     def __init__(self, page: str, base: Base) -> None:
@@ -64,8 +65,8 @@ class Gatherer:
         self.base = base
         self.prose: list[str] = []
         self.prose_length = 0
-        self._pictures: dict[str, _Picture] = {}
-        self._backgrounds: dict[str, _Picture] = {}
+        self.pictures: dict[str, Picture] = {}
+        self._backgrounds: dict[str, Picture] = {}
         self.start_piece()
 
     def start_piece(self) -> None:
@@ -73,7 +74,7 @@ class Gatherer:
         self._structure = Structure()
         self._surroundings = Surroundings()
         self._tables = ImageTables()
-        self._by_figure: dict[int, list[_Picture]] = {}
+        self._by_figure: dict[int, list[Picture]] = {}
         self.start_backgrounds()
 
     def start_backgrounds(self) -> None:
@@ -84,7 +85,7 @@ class Gatherer:
     @property
     def has_images(self) -> bool:
         """Whether any image has come by yet."""
-        return bool(self._pictures or self._backgrounds)
+        return bool(self.pictures or self._backgrounds)
 
     def add_heading(self, node: LexborNode) -> None:
         """Take a heading: it belongs to the images after it."""
@@ -105,7 +106,7 @@ class Gatherer:
         attributes = node.attributes
         parent = node.parent
         addresses = self._addresses(node, attributes, parent)
-        pictures = self._pictures
+        pictures = self.pictures
         if not addresses or len(pictures) >= MAX_CANDIDATES:
             return
         place = Place() if parent is None else self._structure.place_of(parent)
@@ -115,7 +116,7 @@ class Gatherer:
             picture = pictures[addresses[0]] = _picture(addresses, place, attributes)
         else:
             picture.times += 1
-        target = None if anchor is None else self._full_size(anchor.get("href"))
+        target = None if anchor is None else self.full_size(anchor.get("href"))
         if target and target not in picture.addresses:
             picture.addresses.insert(1, target)
         if len(picture.texts) < 2 * _MAX_TEXTS:
@@ -138,7 +139,7 @@ class Gatherer:
             picture.texts["surrounding", self._surroundings.inside(node)] = None
             self._add_texts(picture, node, place, attributes, anchor)
 
-    def _full_size(self, target: str | None) -> str | None:
+    def full_size(self, target: str | None) -> str | None:
         """Return the canonical address of the image file that a thumbnail links to, if it does.
 
         Pages about a file, as wikis have them, are called `File:NAME.jpg`.
@@ -156,30 +157,33 @@ class Gatherer:
         self, node: LexborNode, attributes: Attributes, parent: LexborNode | None
     ) -> list[str]:
         """Return the canonical addresses of an image, best first."""
-        written: Iterable[str | None]
         if parent is not None and parent.tag == "picture":
-            written = by_preference(attributes, _sources(node))
-        elif is_responsive(attributes):
-            written = by_preference(attributes, [])
-        else:
-            written = (attributes.get("src"),)
-        return self._resolved(written)
+            return self.addresses_of(attributes, _sources(node))
+        if is_responsive(attributes):
+            return self.addresses_of(attributes, [])
+        return self._resolved((attributes.get("src"),))
+
+    def addresses_of(self, attributes: Attributes, sources: list[Attributes]) -> list[str]:
+        """Return all that an img and its picture's source elements name, resolved, best first."""
+        return self._resolved(by_preference(attributes, sources))
+
+    def address_of(self, written: str) -> str | None:
+        """Return the canonical address of what is written, None if it is none."""
+        return self.base[written] if is_address(written) else None
 
     def _resolved(self, written: Iterable[str | None]) -> list[str]:
         """Return the canonical addresses in a list, each once."""
         found: list[str] = []
         for text in written:
-            if text and is_address(text):
-                url = self.base[text]
-                if url is not None and url not in found:
-                    found.append(url)
-                    if len(found) > MAX_ALTERNATIVES:
-                        break
+            if text and (url := self.address_of(text)) is not None and url not in found:
+                found.append(url)
+                if len(found) > MAX_ALTERNATIVES:
+                    break
         return found
 
     def _add_texts(
         self,
-        picture: _Picture,
+        picture: Picture,
         node: LexborNode,
         place: Place,
         attributes: Attributes,
@@ -212,7 +216,7 @@ class Gatherer:
             caption = element is not None and len(text) < _MAX_CAPTION and is_caption(element)
             texts["figcaption" if caption else "surrounding", text] = None
 
-    def _add_figure(self, picture: _Picture, figure: LexborNode) -> None:
+    def _add_figure(self, picture: Picture, figure: LexborNode) -> None:
         """Add what a figure says before its image; a caption behind it comes by later."""
         self._by_figure.setdefault(figure.mem_id, []).append(picture)
         picture.texts["aria", tidy(figure.attributes.get("aria-label"))] = None
@@ -222,15 +226,18 @@ class Gatherer:
         if first is not None and first.tag == "figcaption":
             picture.texts["figcaption", tidy(first.text_lexbor())] = None
 
-    def finish(self, metadata: Metadata) -> list[Candidate]:
-        """Return the candidates with their scores.
+    def candidates(self) -> list[Candidate]:
+        """Return the candidates of `pictures`, in document order."""
+        pictures = self.pictures.values()
+        return [self._candidate(picture, position) for position, picture in enumerate(pictures)]
 
-        First images in document order, then those that only metadata names, then backgrounds.
+    def finish(self, candidates: list[Candidate], metadata: Metadata) -> list[Candidate]:
+        """Return all candidates with their scores.
+
+        First those of `pictures`, which are given, then images that only metadata names, then
+        backgrounds.
         """
-        pictures = self._pictures.values()
-        candidates = [
-            self._candidate(picture, position) for position, picture in enumerate(pictures)
-        ]
+        pictures = self.pictures.values()
         if not metadata.images and not self._backgrounds:
             return candidates
         named = {url for picture in pictures for url in picture.addresses}
@@ -242,7 +249,7 @@ class Gatherer:
                 candidates.append(self._candidate(picture, len(candidates)))
         return candidates
 
-    def _candidate(self, picture: _Picture, position: int) -> Candidate:
+    def _candidate(self, picture: Picture, position: int) -> Candidate:
         width, height = picture.sides
         return Candidate(
             page=self.page,
@@ -258,11 +265,12 @@ class Gatherer:
                 picture.container,
                 picture.in_figure,
                 picture.in_link,
-                [side for side in picture.sides if side is not None],
+                width,
+                height,
                 picture.furniture,
                 picture.times > 1,
-                position,
-                len(self._pictures),
+                position == 0,
+                len(self.pictures),
             ),
         )
 
@@ -272,7 +280,7 @@ class Gatherer:
             url = self.base[image.address] if is_address(image.address) else None
             if url is None or url in named or len(candidates) >= MAX_CANDIDATES:
                 continue
-            position = len(self._pictures) + len(candidates)
+            position = len(self.pictures) + len(candidates)
             candidate = candidates.setdefault(
                 url, Candidate(self.page, url, position=position, container="meta")
             )
@@ -283,25 +291,32 @@ class Gatherer:
             words = file_words(url)
             _add_text(candidate, "filename", words)
             candidate.dominance = dominance(
-                "meta", False, False, [], names_furniture(words), False, position, position + 1
+                *("meta", False, False, None, None, names_furniture(words), False),
+                is_first=position == 0,
+                images=position + 1,
             )
         return list(candidates.values())
 
 
-def _picture(addresses: list[str], place: Place, attributes: Attributes) -> _Picture:
+def _picture(addresses: list[str], place: Place, attributes: Attributes) -> Picture:
     """Return a picture that is met for the first time."""
     words = file_words(addresses[0])
-    named = f"{words} {attributes.get('class') or ''} {attributes.get('alt') or ''}"
-    picture = _Picture(
+    classes, alt = attributes.get("class") or "", attributes.get("alt") or ""
+    picture = Picture(
         addresses,
         place.container,
         place.anchor is not None,
         place.figure is not None,
-        _declared_sides(attributes),
-        names_furniture(named[:1000]),
+        declared_sides(attributes),
+        speaks_of_furniture(words, classes, alt),
     )
     picture.texts["filename", words] = None
     return picture
+
+
+def speaks_of_furniture(words: str, classes: str, alt: str) -> bool:
+    """Say whether the words in a picture's address, its class or its alt speak of furniture."""
+    return names_furniture(f"{words} {classes} {alt}"[:1000])
 
 
 def _sources(image: LexborNode) -> list[Attributes]:
@@ -327,7 +342,7 @@ def _add_text(candidate: Candidate, source: str, text: str) -> None:
         texts.append(Text(source, text))
 
 
-def _declared_sides(attributes: Attributes) -> tuple[int | None, int | None]:
+def declared_sides(attributes: Attributes) -> tuple[int | None, int | None]:
     """Return the width and height that attributes or style give in pixels; 0 counts as none."""
     width, height = _side(attributes.get("width")), _side(attributes.get("height"))
     style = attributes.get("style")

@@ -56,9 +56,12 @@ def _count(attributes: bytes) -> int:
 
 def pieces(html: bytes) -> list[bytes]:
     """Return the page in pieces of at most MAX_TAGS tags; nearly every page is one piece."""
-    if len(html) < _SMALL_BYTES // 2 or html.count(b"<") <= MAX_TAGS:
+    if len(html) < _SMALL_BYTES // 2:
         return [html]
-    tags = np.flatnonzero(np.frombuffer(html, np.uint8) == ord("<"))
+    is_tag = np.frombuffer(html, np.uint8) == ord("<")
+    if np.count_nonzero(is_tag) <= MAX_TAGS:
+        return [html]
+    tags = np.flatnonzero(is_tag)
     starts = [0, *tags[MAX_TAGS::MAX_TAGS].tolist()][: MAX_PIECES + 1]
     ends = [*starts[1:], len(html)]
     return [html[start:end] for start, end in zip(starts, ends, strict=True)][:MAX_PIECES]

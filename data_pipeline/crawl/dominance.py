@@ -14,6 +14,7 @@ Ours is a sum of weights, cut to [0, 1]:
     - repetition  0.25 if the page shows it more than once
 """
 
+import functools
 import re
 
 _CONTAINERS = {
@@ -31,9 +32,11 @@ logo icon ico sprite spacer blank pixel button btn avatar gravatar badge bullet 
 favicon tracking captcha loading spinner
 logos icons sprites spacers pixels buttons btns avatars badges bullets arrows emojis smileys
 """
-_FURNITURE = frozenset(_FURNITURE_WORDS.split())
+FURNITURE = frozenset(_FURNITURE_WORDS.split())
+"""Words for what is no content."""
+
 _WORD = re.compile(r"[a-z]+")
-_FURNITURE_BYTES = frozenset(word.encode() for word in _FURNITURE)
+_FURNITURE_BYTES = frozenset(word.encode() for word in FURNITURE)
 _TO_WORDS = bytes(
     ord(chr(code).lower()) if code < 128 and chr(code).isalpha() else 32 for code in range(256)
 )
@@ -45,20 +48,23 @@ def names_furniture(text: str) -> bool:
     """Say whether a file name, class or alt speaks of a page's furniture, not its content."""
     if text.isascii():
         return not _FURNITURE_BYTES.isdisjoint(text.encode().translate(_TO_WORDS).split())
-    return not _FURNITURE.isdisjoint(_WORD.findall(text.lower()))
+    return not FURNITURE.isdisjoint(_WORD.findall(text.lower()))
 
 
+@functools.lru_cache(maxsize=4096)
 def dominance(
     container: str,
     in_figure: bool,
     in_link: bool,
-    sides: list[int],
+    width: int | None,
+    height: int | None,
     furniture: bool,
     repeated: bool,
-    position: int,
+    is_first: bool,
     images: int,
 ) -> float:
-    """Return the score of one image; `sides` are its declared sides in CSS pixels, if any."""
+    """Return the score of one of a page's images; the sides are those declared, in CSS pixels."""
+    sides = [side for side in (width, height) if side is not None]
     score = 0.5 + _CONTAINERS[container]
     score += 0.15 if in_figure else 0.0
     if sides:
@@ -70,7 +76,7 @@ def dominance(
         elif shortest < _SMALL:
             score -= 0.15
     score += 0.10 if images <= _FEW else (-0.10 if images > _MANY else 0.0)
-    score += 0.05 if position == 0 and container in ("main", "other") else 0.0
+    score += 0.05 if is_first and container in ("main", "other") else 0.0
     score -= 0.05 if in_link else 0.0
     score -= 0.35 if furniture else 0.0
     score -= 0.25 if repeated else 0.0

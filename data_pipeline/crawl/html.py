@@ -1,31 +1,30 @@
 """HTML pages to links and image candidates, whatever the state of the markup.
 
-Parsing is lexbor's (selectolax), which repairs markup as browsers do. One CSS query brings the
-elements that matter in document order; nothing here recurses, so that depth costs no stack.
+Parsing is lexbor's (selectolax), which repairs markup as browsers do; then one walk through the
+tree tells those who gather what it shows.
 """
 
-from collections.abc import Callable, Mapping
-
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
 from data_pipeline.crawl.address import Base, canonical
-from data_pipeline.crawl.backgrounds import STYLED, Backgrounds
 from data_pipeline.crawl.candidates import Gatherer
 from data_pipeline.crawl.complexity import MAX_HTML_BYTES, is_hostile, pieces
 from data_pipeline.crawl.consent import meta_signals
 from data_pipeline.crawl.encoding import to_utf8
+from data_pipeline.crawl.fast_walk import candidates, walk
+from data_pipeline.crawl.head import Head
 from data_pipeline.crawl.language import language
-from data_pipeline.crawl.metadata import Metadata
 from data_pipeline.crawl.page import Page
 from data_pipeline.crawl.texts import tidy
+from data_pipeline.crawl.walk import HEADINGS
 
-MAX_LINKS = 5_000
-"""Links of one page that are taken."""
+# glibc keeps twice the largest block freed so far of a heap's unused end; without this it gives
+# each tree's memory back to the kernel and asks for it again, for up to half the time of a parse.
+bytes(2 << 20)
 
-_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-_SELECTOR = ",".join(
-    (*_HEADINGS, "img,figcaption,meta,base,title,link,script[type],amp-img,style", STYLED)
-)
+# Browsers copy the chosen option of a list into its button, which shows nothing new.
+_OPTIONS = LexborDocumentOptions.WO_EVENTS
+
 _HTML_TYPES = ("text/html", "application/xhtml", "application/xml", "text/xml")
 _SAMPLE_CHARACTERS = 240
 _MIN_PROBABILITY = 0.5
@@ -69,117 +68,38 @@ class _Reading:
     def __init__(self, page: Page, agent: str, with_links: bool) -> None:
         self._page = page
         self._agent = agent
-        self._with_links = with_links
         self._gatherer = Gatherer(page.url, Base(page.url))
-        self._metadata = Metadata()
-        self._backgrounds = Backgrounds()
-        self._has_styled = False
-        self._links: dict[str, None] = {}
-        self._title: str | None = None
+        self._head = Head(self._gatherer)
+        self._metadata = self._head.metadata
+        self._links: dict[str, None] | None = {} if with_links else None
         self._declared_language = ""
         self._prose: list[str] = []
 
     def read(self, html: bytes, content_type: str) -> None:
         """Read all pieces of the page and fill in what they say."""
-        text = to_utf8(html, content_type)
-        selector = f"{_SELECTOR},{'a,area' if self._with_links else 'a[rel]'}"
-        takers, otherwise = self._takers(), self._see_styled
-        for piece in pieces(text):
-            tree = LexborHTMLParser(piece)
+        for piece in pieces(to_utf8(html, content_type)):
+            tree = LexborHTMLParser(piece, options=_OPTIONS)
             self._take_language(tree)
             self._gatherer.start_piece()
-            for node in tree.css(selector):
-                takers.get(node.tag or "", otherwise)(node)
-            self._take_backgrounds(tree)
+            has_styled = walk(tree, self._head, self._gatherer, self._links)
+            if has_styled or self._head.backgrounds.has_rules:
+                self._take_backgrounds(tree)
             self._finish_piece(tree)
         self._finish()
-
-    def _takers(self) -> Mapping[str, Callable[[LexborNode], None]]:
-        """Return who takes the elements of each name.
-
-        No attribute: a cycle would leave the tree, a megabyte or more, to the garbage collector.
-        """
-        gatherer = self._gatherer
-        return dict.fromkeys(_HEADINGS, gatherer.add_heading) | {
-            "a": self._take_link,
-            "area": self._take_link,
-            "img": gatherer.add_image,
-            "amp-img": gatherer.add_image,
-            "meta": self._metadata.add_meta,
-            "figcaption": gatherer.add_figcaption,
-            "base": self._take_base,
-            "link": self._take_relation,
-            "script": self._take_script,
-            "style": self._take_sheet,
-            "title": self._take_title,
-        }
 
     def _take_language(self, tree: LexborHTMLParser) -> None:
         if not self._declared_language and (root := tree.root) is not None:
             self._declared_language = root.attributes.get("lang") or ""
 
-    def _take_base(self, node: LexborNode) -> None:
-        base = canonical(node.attributes.get("href") or "", self._page.url)
-        if base is not None and self._gatherer.base.url == self._page.url:
-            self._gatherer.base = Base(base)
-
-    def _take_title(self, node: LexborNode) -> None:
-        if self._title is None:
-            self._title = tidy(node.text_lexbor())
-
-    def _take_sheet(self, node: LexborNode) -> None:
-        self._backgrounds.add_sheet(node.text_lexbor())
-
-    def _see_styled(self, _: LexborNode) -> None:
-        """Note an element that was selected for its style alone."""
-        self._has_styled = True
-
     def _take_backgrounds(self, tree: LexborHTMLParser) -> None:
         """Go once more through the elements of a piece of which some show pictures by style."""
-        backgrounds, gatherer = self._backgrounds, self._gatherer
-        if not self._has_styled and not backgrounds.has_rules:
-            return
+        backgrounds, gatherer = self._head.backgrounds, self._gatherer
         gatherer.start_backgrounds()
-        for node in tree.css(",".join((*_HEADINGS, backgrounds.selector(tree)))):
-            if node.tag in _HEADINGS:
+        for node in tree.css(",".join((*HEADINGS, backgrounds.selector(tree)))):
+            if node.tag in HEADINGS:
                 gatherer.add_heading(node)
             for picture in backgrounds.of(node):
                 gatherer.add_background(node, picture)
-        self._has_styled = False
-
-    def _take_link(self, node: LexborNode) -> None:
-        attributes = node.attributes
-        if "style" in attributes:
-            self._has_styled = True
-        address = attributes.get("href")
-        if not address:
-            return
-        relation = attributes.get("rel")
-        if relation:
-            self._take_licence(relation, address)
-            if "nofollow" in relation:
-                return
-        if self._with_links and address[0] != "#" and len(self._links) < MAX_LINKS:
-            link = self._gatherer.base[address]
-            if link is not None:
-                self._links[link] = None
-
-    def _take_script(self, node: LexborNode) -> None:
-        if "ld+json" in (node.attributes.get("type") or ""):
-            self._metadata.add_json(node.text_lexbor())
-
-    def _take_relation(self, node: LexborNode) -> None:
-        attributes = node.attributes
-        relation, address = attributes.get("rel") or "", attributes.get("href") or ""
-        self._take_licence(relation, address)
-        if "image_src" in relation.lower() and address:
-            self._metadata.add_image(address)
-        if attributes.get("itemprop"):
-            self._metadata.add_item(node, address)
-
-    def _take_licence(self, relation: str, address: str) -> None:
-        if "license" in relation.lower() and not self._metadata.licence:
-            self._metadata.licence = self._gatherer.base[address]
 
     def _finish_piece(self, tree: LexborHTMLParser) -> None:
         """Keep some running text to tell the language by, if images did not bring enough."""
@@ -197,12 +117,12 @@ class _Reading:
 
     def _finish(self) -> None:
         page = self._page
-        page.title = self._title or ""
-        page.links = list(self._links)
+        page.title = self._head.title or ""
+        page.links = list(self._links or ())
         page.robots = meta_signals(self._metadata.robots, self._agent)
         if "nofollow" in page.robots:
             page.links = []
-        page.candidates = self._gatherer.finish(self._metadata)
+        page.candidates = self._gatherer.finish(candidates(self._gatherer), self._metadata)
         if not page.candidates:
             return
         page.language = self._language()

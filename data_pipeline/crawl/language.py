@@ -10,6 +10,7 @@ MIN_LETTERS = 12
 MAX_CHARACTERS = 256
 """How much of a text is looked at: more makes it slower and hardly surer."""
 
+_NOISE_SIGNS = rb"0123456789_#*|<>{}[]\/=+~^@"
 _NOISE = re.compile(r"https?://\S+|\S+@\S+|[\d_#*|<>{}\[\]\\/=+~^]+")
 
 # Frequent English words that no other language with Latin letters has among its frequent ones.
@@ -55,4 +56,7 @@ def _by_model(sample: str) -> tuple[str, float]:
 
 
 def _sample(text: str) -> str:
-    return _NOISE.sub(" ", text[: MAX_CHARACTERS * 2])[:MAX_CHARACTERS]
+    text = text[: MAX_CHARACTERS * 2]
+    if not text.isascii() or len(text.encode().translate(None, _NOISE_SIGNS)) < len(text):
+        text = _NOISE.sub(" ", text)
+    return text[:MAX_CHARACTERS]

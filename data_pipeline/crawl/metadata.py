@@ -4,10 +4,9 @@ Everything here is written by the page's author for machines, and may be about a
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from selectolax.lexbor import LexborNode
 
 MAX_JSON_CHARACTERS = 256 << 10
 """Longest JSON-LD script that is read."""
@@ -19,6 +18,8 @@ _IMAGE_NAMES = (
     *("twitter:image", "twitter:image:src"),
 )
 _LICENCE_NAMES = ("dc.rights", "dcterms.license", "dcterms.rights", "cc:license", "license")
+
+Attributes = Mapping[str, str | None]
 
 
 @dataclass(slots=True)
@@ -39,26 +40,24 @@ class Metadata:
     description: str = ""
     images: list[HeadImage] = field(default_factory=list)
 
-    def add_meta(self, node: LexborNode) -> None:
-        """Take one meta element."""
-        attributes = node.attributes
+    def add_meta(self, attributes: Attributes, parent: Attributes) -> None:
+        """Take one meta element, and the attributes of its parent if it has an itemprop."""
         content = (attributes.get("content") or "").strip()
         name = (attributes.get("name") or attributes.get("property") or "").strip().lower()
         if content and name:
             self.add(name, content)
         if content and attributes.get("itemprop"):
-            self.add_item(node, content)
+            self.add_item(attributes, parent, content)
 
-    def add_item(self, node: LexborNode, address: str | None) -> None:
+    def add_item(self, attributes: Attributes, parent: Attributes, address: str | None) -> None:
         """Take an element with an itemprop, if it is the image of something: `itemprop=image`.
 
         Or the address inside of an element that is: `itemprop=url`.
         """
-        names = _item_names(node)
+        names = _item_names(attributes)
         if address:
-            parent = node.parent
             inside = "url" in names or "contenturl" in names
-            if "image" in names or (inside and parent and "image" in _item_names(parent)):
+            if "image" in names or (inside and "image" in _item_names(parent)):
                 self.add_image(address)
 
     def add_image(self, address: str) -> None:
@@ -129,6 +128,6 @@ class Metadata:
             self.images.append(HeadImage(image, [*texts, *names]))
 
 
-def _item_names(node: LexborNode) -> list[str]:
+def _item_names(attributes: Attributes) -> list[str]:
     """Return what an element is of the thing that microdata describe, in lower case."""
-    return (node.attributes.get("itemprop") or "")[:500].lower().split()
+    return (attributes.get("itemprop") or "")[:500].lower().split()

@@ -32,7 +32,9 @@ _SRCSET = -1
 _RANKS = {name: rank for rank, name in enumerate((*LAZY_SOURCES, "src"))} | dict.fromkeys(
     ("srcset", *LAZY_SRCSETS), _SRCSET
 )
-_RESPONSIVE = frozenset(_RANKS) - {"src"}
+RESPONSIVE = frozenset(_RANKS) - {"src"}
+"""Attributes of an img, other than src, that name addresses."""
+
 _MAX_PLAIN = 4096
 _NO_ADDRESS = ("data:", "about:", "blob:", "javascript:", "{", "[", "<", "%7b")
 
@@ -99,7 +101,7 @@ def _short_descriptor(word: str) -> tuple[float, str]:
 
 def is_responsive(attributes: Mapping[str, str | None]) -> bool:
     """Say whether an img names more addresses than its src."""
-    return not _RESPONSIVE.isdisjoint(attributes)
+    return not RESPONSIVE.isdisjoint(attributes)
 
 
 def is_address(value: str | None) -> bool:

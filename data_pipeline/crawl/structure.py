@@ -8,7 +8,7 @@ from selectolax.lexbor import LexborNode
 
 from data_pipeline.crawl.texts import INLINE
 
-_BY_TAG = {
+BY_TAG = {
     "nav": "nav",
     "header": "header",
     "footer": "footer",
@@ -42,8 +42,14 @@ _BY_WORD = {word: name for name, words in _WORDS.items() for word in words.split
 _STRENGTH = {name: rank for rank, name in enumerate(_WORDS)}
 # What is inside of these stays there, even if it calls itself a header or the content.
 _CLOSED = frozenset(("ad", "nav", "footer", "aside"))
-_INDIFFERENT = INLINE | {"body", "html", "-document", "p", "center", "tr", "tbody"}
+INDIFFERENT = INLINE | {"body", "html", "-document", "p", "center", "tr", "tbody"}
 _CELLS = ("td", "th")
+MAX_NAMES = 510
+"""Longest class and id together that are taken for names, in characters."""
+
+MAX_ROLE = 32
+"""Longest role that is looked at, in characters."""
+
 _MAX_ANCESTORS = 256
 
 
@@ -57,7 +63,6 @@ class Place:
     cell: LexborNode | None = None
 
 
-@functools.lru_cache(maxsize=16384)
 def container_named(names: str) -> str | None:
     """Return the container that class and id `names` speak of, None if they do not."""
     words = (word.lower() for word in _SPLIT.split(names))
@@ -96,27 +101,35 @@ def _inside(element: LexborNode, outer: Place) -> Place:
     tag = element.tag or ""
     if tag == "a":
         return Place(outer.container, element, outer.figure, outer.cell)
-    if tag in _INDIFFERENT:
+    if tag in INDIFFERENT:
         return outer
     figure = element if tag == "figure" else outer.figure
-    container = _container(outer.container, _own_container(tag, element))
+    container = _container_of(outer.container, tag, element)
     cell = element if tag in _CELLS else outer.cell
     if figure is outer.figure and cell is outer.cell and container == outer.container:
         return outer
     return Place(container, outer.anchor, figure, cell)
 
 
-def _own_container(tag: str, element: LexborNode) -> str | None:
-    """Return the container that an element is by its tag, role, class or id."""
+def _container_of(outer: str, tag: str, element: LexborNode) -> str:
     attributes = element.attributes
-    if not attributes:
-        return _BY_TAG.get(tag)
-    names = f"{attributes.get('class') or ''} {attributes.get('id') or ''}"
-    named = container_named(names) if len(names) > 1 and len(names) < 512 else None
-    if named == "ad":
-        return named
-    by_role = _BY_ROLE.get(attributes.get("role") or "")
-    return by_role or _BY_TAG.get(tag) or named
+    classes, identity = attributes.get("class") or "", attributes.get("id") or ""
+    role = attributes.get("role") or ""
+    if len(classes) + len(identity) > MAX_NAMES:
+        classes = identity = ""
+    if len(role) > MAX_ROLE:
+        role = ""
+    if classes or identity or role or tag in BY_TAG:
+        return container_inside(outer, tag, classes, identity, role)
+    return outer
+
+
+@functools.lru_cache(maxsize=16384)
+def container_inside(outer: str, tag: str, classes: str, identity: str, role: str) -> str:
+    """Return the container inside an element, by its tag, class, id and role, in `outer`."""
+    named = container_named(f"{classes} {identity}")
+    own = named if named == "ad" else _BY_ROLE.get(role) or BY_TAG.get(tag) or named
+    return _container(outer, own)
 
 
 def _container(outer: str, own: str | None) -> str:

@@ -22,8 +22,12 @@ form nav img source br hr link meta amp-img map -comment -doctype
 INLINE = frozenset(_INLINE_TAGS.split())
 """Elements that stand in a line of text and do not break it."""
 
-_SILENT = frozenset(_SILENT_TAGS.split())
-_STOPS = frozenset(("body", "html", "head", "-document", "li", "table", "dl", "main"))
+SILENT = frozenset(_SILENT_TAGS.split())
+"""Elements that say nothing, or whose text is not for readers."""
+
+STOPS = frozenset(("body", "html", "head", "-document", "li", "table", "dl", "main"))
+"""Elements out of which no text beside an image is looked for."""
+
 _MAX_LEVELS = 4
 _MAX_HOPS = 8
 _MAX_DESCENT = 6
@@ -63,10 +67,12 @@ def _words_of(stem: str) -> str:
 
 def is_caption(node: LexborNode) -> bool:
     """Say whether an element calls itself a caption."""
-    if node.tag == "figcaption":
-        return True
-    name = node.attributes.get("class")
-    return name is not None and _CAPTION.search(name) is not None
+    return node.tag == "figcaption" or names_caption(node.attributes.get("class") or "")
+
+
+def names_caption(classes: str) -> bool:
+    """Say whether a class calls its element a caption."""
+    return _CAPTION.search(classes) is not None
 
 
 Neighbour = tuple[str, LexborNode | None]
@@ -95,7 +101,7 @@ class Surroundings:
             if after is not None and before is not None:
                 return [after, before]
             parent = top.parent
-            if parent is None or parent.tag in _STOPS:
+            if parent is None or parent.tag in STOPS:
                 break
             top = parent
         return [found for found in (after, before) if found is not None]
@@ -122,7 +128,7 @@ class Surroundings:
                 if text:
                     run.append(text)
                     element = node
-            elif tag not in _SILENT:
+            elif tag not in SILENT:
                 if run:
                     break
                 text = self._block(node, after)
@@ -133,7 +139,7 @@ class Surroundings:
             node = node.next if after else node.prev
         if not run:
             return None
-        joined = _near(" ".join(run if after else reversed(run)), after)
+        joined = near_text(" ".join(run if after else reversed(run)), after)
         return joined, element if len(run) == 1 else None
 
     def _block(self, node: LexborNode, after: bool) -> str:
@@ -141,12 +147,12 @@ class Surroundings:
         key = node.mem_id + after  # an address is even
         known = self._blocks.get(key)
         if known is None:
-            known = _near(_nearest_block(node, after).text_lexbor(), after)
+            known = near_text(_nearest_block(node, after).text_lexbor(), after)
             self._blocks[key] = known
         return known
 
 
-def _near(text: str, after: bool) -> str:
+def near_text(text: str, after: bool) -> str:
     """Return whole words from the beginning of what comes after, or the end of what comes before.
 
     Cuts to MAX_SURROUNDING characters.
@@ -179,7 +185,7 @@ def _nearest_block(node: LexborNode, after: bool) -> LexborNode:
         if child is None or child.tag == "-text":
             break
         tag = child.tag
-        if tag in INLINE or tag in _SILENT:
+        if tag in INLINE or tag in SILENT:
             break
         node = child
     return node

@@ -160,10 +160,11 @@ class _Reading:
             candidate.container,
             in_figure=False,
             in_link=False,
-            sides=[],
+            width=None,
+            height=None,
             furniture=names_furniture(names[:1000]),
             repeated=times > 1,
-            position=candidate.position,
+            is_first=candidate.position == 0,
             images=images,
         )
 

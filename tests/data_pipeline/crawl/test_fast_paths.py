@@ -6,9 +6,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from data_pipeline.crawl.address import Base, canonical
-from data_pipeline.crawl.dominance import _FURNITURE, names_furniture
+from data_pipeline.crawl.dominance import FURNITURE, names_furniture
 from data_pipeline.crawl.srcset import _careful_entries, _plain_entries, by_preference, entries
-from data_pipeline.crawl.texts import MAX_SURROUNDING, _near, _words_of, file_words
+from data_pipeline.crawl.texts import MAX_SURROUNDING, _words_of, file_words, near_text
 
 PAGE = "http://site.org/dir/sub/page.html?q"
 SIZES = ("400w", "2x", "1.5x", "0w", "w", "x", "1e3w", "nanx", "1e9w", "80h", "(a, b)", "")
@@ -52,7 +52,7 @@ def test_file_names(stem: str) -> None:
 @given(st.lists(st.sampled_from(("logo", "Icon", "x", "é", "-", " ", "btn2", "0"))).map("".join))
 def test_furniture(text: str) -> None:
     words = re.findall("[a-z]+", text.lower())
-    assert names_furniture(text) == (not _FURNITURE.isdisjoint(words))
+    assert names_furniture(text) == (not FURNITURE.isdisjoint(words))
 
 
 WORDS = st.lists(st.sampled_from(("boat", "a", "harbour", " ", "\n", "\xa0", "\u200b", "é" * 90)))
@@ -63,11 +63,11 @@ def test_surrounding_text(text: str) -> None:
     whole = " ".join(text[: 4 * MAX_SURROUNDING].split())
     head = whole[:MAX_SURROUNDING]
     expected = whole if whole == head else head.rpartition(" ")[0] or head
-    assert _near(text, after=True) == expected
+    assert near_text(text, after=True) == expected
     whole = " ".join(text[-4 * MAX_SURROUNDING :].split())
     tail = whole[-MAX_SURROUNDING:]
     expected = whole if whole == tail else tail.partition(" ")[2] or tail
-    assert _near(text, after=False) == expected
+    assert near_text(text, after=False) == expected
 
 
 REFERENCE = st.lists(

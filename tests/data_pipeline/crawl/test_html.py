@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from data_pipeline.crawl.html import MAX_LINKS, extract
+from data_pipeline.crawl.html import extract
 from data_pipeline.crawl.page import Candidate, Page
+from data_pipeline.crawl.walk import MAX_LINKS
 from data_pipeline.crawl.warc import read_warc
 
 URL = "http://site.org/dir/page.html"
