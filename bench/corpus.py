@@ -6,8 +6,9 @@ Both fetch the same made JPEGs from an nginx on loopback, check and hash them, a
 by the build's own download step with every guard on, in the file and table that the next steps
 read; img2dataset in a tar. What packing our shards adds is told as well. CPU times are of one
 worker of each side without its start, in turn; memory is that of two processes, by its command.
-img2dataset lives in an environment of its own, made at the first run. Needs nginx (Debian: apt-get
-install nginx-light).
+"Fresh" is a new connection for each image, with a whole TLS handshake: no session is resumed, as in
+a crawl of many hosts. img2dataset lives in an environment of its own, made at the first run. Needs
+nginx (Debian: apt-get install nginx-light).
 """
 
 import argparse
@@ -56,7 +57,8 @@ http {{
   server {{ listen 127.0.0.1:18080; root {folder}/images; keepalive_requests 1000000; }}
   server {{ listen 127.0.0.1:18081; root {folder}/images; keepalive_timeout 0; }}
   server {{ listen 127.0.0.1:18443 ssl http2; root {folder}/images; keepalive_requests 1000000; }}
-  server {{ listen 127.0.0.1:18444 ssl; root {folder}/images; keepalive_timeout 0; }}
+  server {{ listen 127.0.0.1:18444 ssl; root {folder}/images; keepalive_timeout 0;
+            ssl_session_cache off; ssl_session_tickets off; }}
 }}
 """
 

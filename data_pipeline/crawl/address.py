@@ -22,6 +22,7 @@ _HOST = re.compile(r"[a-z0-9_-]{1,63}(?:\.[a-z0-9_-]{1,63})*")
 # Addresses that are canonical but for their fragment: nothing to escape, no dot segment.
 _SEGMENT = r"(?:[A-Za-z0-9_~!$&'()*+,;=@:-]++(?:\.[A-Za-z0-9_~!$&'()*+,;=@:-]++)*+)"
 _ABSOLUTE = re.compile(rf"https?://[a-z][a-z0-9-]*+(?:\.[a-z][a-z0-9-]*+)++(?:/{_SEGMENT}?+)++")
+_AT_ORIGIN = re.compile(rf"(https?://[a-z0-9.:-]++/){_SEGMENT}?+(?:/{_SEGMENT}?+)*+")
 _FROM_ROOT = re.compile(rf"(?:/{_SEGMENT})*+/?")
 _FROM_FOLDER = re.compile(r"[A-Za-z0-9_-]++(?:[/.][A-Za-z0-9_-]++)*+")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}|[^A-Za-z0-9\-._~!$&'()*+,;=:@/?]")
@@ -79,7 +80,18 @@ def canonical(reference: str, base: str | None = None) -> str | None:
     if len(reference) > MAX_LENGTH:
         return None
     reference = reference.partition("#")[0]
-    return reference if _ABSOLUTE.fullmatch(reference) else _careful(reference, base)
+    if _ABSOLUTE.fullmatch(reference):
+        return reference
+    match = _AT_ORIGIN.fullmatch(reference)
+    if match and _is_canonical(match[1]):
+        return reference
+    return _careful(reference, base)
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_canonical(root: str) -> bool:
+    """Say whether the address of an origin's root, with any host and port, is canonical."""
+    return _careful(root, None) == root
 
 
 def _careful(reference: str, base: str | None) -> str | None:

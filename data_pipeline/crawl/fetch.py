@@ -7,7 +7,7 @@ depends on what the hosts answer, never on the order of the other fetches.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 
 from data_pipeline.crawl.address import host_of
@@ -79,33 +79,57 @@ class Fetcher:
         Hosts proceed side by side, so that a slow one holds up none of the others. The order of
         the outcomes depends on timing; sort by `url` where it matters.
         """
+        done: asyncio.Queue[Fetched | None] = asyncio.Queue(_QUEUED_RESULTS)
+
+        async def all_of_them() -> None:
+            try:
+                await self._work_off(urls, done.put)
+            finally:
+                await done.put(None)
+
+        work = asyncio.create_task(all_of_them())
+        try:
+            while (result := await done.get()) is not None:
+                yield result
+            await work
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+
+    async def fetch_each(self, urls: Iterable[str], take: Callable[[Fetched], None]) -> None:
+        """Fetch as `fetch_many` does; give each outcome to `take` while its bytes are at hand.
+
+        Taken at once, a body is still in the processor's cache: hashing it takes half the time.
+        """
+
+        async def taken(result: Fetched) -> None:
+            take(result)
+
+        await self._work_off(urls, taken)
+
+    async def _work_off(
+        self, urls: Iterable[str], take: Callable[[Fetched], Awaitable[None]]
+    ) -> None:
+        """Fetch the addresses, the hosts side by side; the first error of `take` ends it all."""
         waiting: dict[str, deque[str]] = {}
         for url in dict.fromkeys(urls):
             waiting.setdefault(_host_key(url), deque()).append(url)
-        done: asyncio.Queue[Fetched | Exception] = asyncio.Queue(_QUEUED_RESULTS)
-        total = sum(len(host) for host in waiting.values())
+
+        async def work(host: deque[str]) -> None:
+            while host:
+                await take(await self.fetch(host.popleft()))
+
         workers = [
-            asyncio.create_task(self._work_off(host, done))
+            asyncio.create_task(work(host))
             for host in waiting.values()
             for _ in range(min(len(host), self._settings.per_host_connections))
         ]
         try:
-            for _ in range(total):
-                result = await done.get()
-                if isinstance(result, Exception):
-                    raise result
-                yield result
+            await asyncio.gather(*workers)
         finally:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-
-    async def _work_off(self, urls: deque[str], done: "asyncio.Queue[Fetched | Exception]") -> None:
-        try:
-            while urls:
-                await done.put(await self.fetch(urls.popleft()))
-        except Exception as error:
-            await done.put(error)  # else the reader would wait for ever
 
     async def _fetch_robots(self, url: str) -> Fetched:
         """Fetch a robots.txt: without asking robots.txt, and only its first part counts."""

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address, IPv6Address
 from data_pipeline.crawl.address import canonical, host_of
 from data_pipeline.crawl.settings import DownloadSettings, split_target
 
+_MAX_JUDGED = 50_000
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -74,6 +75,7 @@ class Guard:
             pattern.lower(): split_target(target) for pattern, target in settings.connect_to.items()
         }
         self._allowed_by_host: set[str] = set()
+        self._judged: dict[str, bool] = {}
 
     def checked_url(self, url: str, base: str | None = None) -> str:
         """Return `url` in canonical spelling, or raise RefusedError before any look-up.
@@ -123,6 +125,15 @@ class Guard:
             raise RefusedError("private-address", f"connection to {address}")
 
     def _is_listed_or_public(self, text: str) -> bool:
+        """Judge an address; the answer depends on nothing else, so that it is worked out once."""
+        judged = self._judged.get(text)
+        if judged is None:
+            if len(self._judged) >= _MAX_JUDGED:
+                self._judged.clear()
+            judged = self._judged[text] = self._judge(text)
+        return judged
+
+    def _judge(self, text: str) -> bool:
         try:
             address = ipaddress.ip_address(text)
         except ValueError:

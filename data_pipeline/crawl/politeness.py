@@ -1,9 +1,7 @@
 """Manners towards a host: so many requests a second, so many at once, and a pause when asked."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 
@@ -52,18 +50,30 @@ class Politeness:
             if not host.users and host.next_time <= now and host.slowing == 1.0:
                 del self._hosts[name]
 
-    @contextlib.asynccontextmanager
-    async def turn(self, name: str) -> AsyncIterator[None]:
+    def turn(self, name: str) -> "_Turn":
         """Wait until host `name` may be asked, and hold one of its connections meanwhile."""
-        host = self._host(name)
+        return _Turn(self, self._host(name))
+
+    async def take(self, host: _Host) -> None:
+        """Begin a turn; the caller gives it back."""
         host.users += 1
         try:
-            async with host.slots:
+            await host.slots.acquire()
+            try:
                 await self._wait(host)
-                async with self._all:
-                    yield
-        finally:
+                await self._all.acquire()
+            except BaseException:
+                host.slots.release()
+                raise
+        except BaseException:
             host.users -= 1
+            raise
+
+    def give_back(self, host: _Host) -> None:
+        """End a turn."""
+        self._all.release()
+        host.slots.release()
+        host.users -= 1
 
     async def _wait(self, host: _Host) -> None:
         """Reserve the next moment of `host` and sleep until then, later if it asks for a pause."""
@@ -88,6 +98,20 @@ class Politeness:
         host.slowing = min(_MAX_SLOWING, host.slowing * 2)
         pause = min(pause_seconds, self._max_pause)
         host.next_time = max(host.next_time, time.monotonic() + pause)
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """A turn of a host, for `async with`."""
+
+    politeness: Politeness
+    host: _Host
+
+    async def __aenter__(self) -> None:
+        await self.politeness.take(self.host)
+
+    async def __aexit__(self, *_: object) -> None:
+        self.politeness.give_back(self.host)
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:

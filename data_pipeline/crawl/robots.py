@@ -86,7 +86,7 @@ class Robots:
             if len(self._rules) >= _MAX_ORIGINS:
                 self._forget()
             task = self._rules[origin] = asyncio.create_task(self._read(origin))
-        return await asyncio.shield(task)
+        return task.result() if task.done() else await asyncio.shield(task)
 
     async def _read(self, origin: str) -> Rules:
         return rules_of(await self._fetch(f"{origin}/robots.txt"), self._agent)

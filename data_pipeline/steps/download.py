@@ -90,10 +90,14 @@ async def _from_web(wishes: list[Wish], recipe: CorpusRecipe, store: ImageStore)
     wanted_by: dict[str, list[str]] = {}
     for url, place in wishes:
         wanted_by.setdefault(place["url"], []).append(url)
+
+    def take(fetched: Fetched) -> None:
+        arrival = _arrival(fetched)
+        for url in wanted_by[fetched.url]:
+            store.add(url, arrival)
+
     async with Fetcher(recipe.download) as fetcher:
-        async for fetched in fetcher.fetch_many(wanted_by):
-            for url in wanted_by[fetched.url]:
-                store.add(url, _arrival(fetched))
+        await fetcher.fetch_each(wanted_by, take)
 
 
 def _arrival(fetched: Fetched) -> Arrival:

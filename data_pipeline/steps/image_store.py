@@ -1,6 +1,7 @@
 """What comes of the addresses of one download unit: bytes in one file, and a row an address."""
 
 import collections
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -83,8 +84,8 @@ class ImageStore:
             "height": 0,
             "offset": 0,
             "size": 0,
-            "robots": json.dumps(list(arrival.robots)),
-            "notes": json.dumps({"status": arrival.status} if arrival.status else {}),
+            "robots": _robots_text(arrival.robots),
+            "notes": _notes_text(arrival.status),
         }
         if arrival.body is None:
             return row
@@ -119,3 +120,13 @@ class ImageStore:
             self._file.write(body)
             self._offset += len(body)
         return self._known[digest]
+
+
+@functools.lru_cache(maxsize=1024)
+def _robots_text(robots: tuple[str, ...]) -> str:
+    return json.dumps(list(robots))
+
+
+@functools.lru_cache(maxsize=1024)
+def _notes_text(status: int) -> str:
+    return json.dumps({"status": status} if status else {})

@@ -5,7 +5,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from data_pipeline.crawl.address import Base, canonical
+from data_pipeline.crawl.address import Base, _careful, canonical
 from data_pipeline.crawl.dominance import FURNITURE, names_furniture
 from data_pipeline.crawl.srcset import _careful_entries, _plain_entries, by_preference, entries
 from data_pipeline.crawl.texts import MAX_SURROUNDING, _words_of, file_words, near_text
@@ -78,3 +78,25 @@ REFERENCE = st.lists(
 @given(REFERENCE)
 def test_addresses(reference: str) -> None:
     assert Base(PAGE)[reference] == canonical(reference, PAGE)
+
+
+ORIGIN = st.sampled_from(
+    (
+        "site.org",
+        "127.0.0.1:80",
+        "127.0.0.1:81",
+        "010.1.2.3",
+        "a_b.org:443",
+        "a..b",
+        "x:99999",
+        "1:",
+    )
+)
+
+
+@given(st.sampled_from(("http://", "https://", "http:/")), ORIGIN, REFERENCE)
+@example("http://", "127.0.0.1:8080", "/a/b.jpg")
+@example("http://", "127.0.0.1:80", "/a/../b.jpg")
+def test_whole_addresses(scheme: str, origin: str, path: str) -> None:
+    address = f"{scheme}{origin}/{path}"
+    assert canonical(address) == _careful(address.partition("#")[0], None)

@@ -347,3 +347,43 @@ def test_a_failing_lookup_is_a_connection_error() -> None:
 
     run_with_lookup(failing, body)
     assert system_lookup("127.0.0.1") == ["127.0.0.1"]
+
+
+def test_the_endless_body_of_a_redirect_is_not_waited_for() -> None:
+    onward = b"HTTP/1.1 302 Found\r\nLocation: /y\r\nContent-Length: 1000\r\n\r\n"
+    scripts = {"/x": raw(onward, pause=60), "/y": answer(200, b"there")}
+    found, _ = fetch_all(scripts, ["http://site.test/x"], timeout_seconds=5.0)
+    assert found["http://site.test/x"].body == b"there"
+
+
+def test_requests_one_after_the_other_share_nothing_but_the_connection() -> None:
+    slow = raw(HEAD + b"Content-Length: 1000\r\n\r\n", b"x", pause=0.05, endless=True)
+    packed = answer(200, gzip.compress(b"packed"), "Content-Encoding: gzip")
+    scripts = {"/slow": slow, "/none": answer(404, b"none"), "/packed": packed}
+    scripts |= {f"/{n}": answer(200, b"%d" % n, f"X-Number: {n}") for n in range(3)}
+    paths = ("/0", "/slow", "/1", "/none", "/2", "/packed")
+    urls = [f"http://{host}.test{path}" for path in paths for host in ("one", "two")]
+    settings = {"timeout_seconds": 0.5, "per_host_connections": 1, "retries": 0}
+    found, _ = fetch_all(scripts, urls, **settings)
+    for host in ("one", "two"):
+        got = [found[f"http://{host}.test{path}"] for path in paths]
+        assert [result.body for result in got] == [b"0", None, b"1", None, b"2", b"packed"]
+        assert [result.headers.get("x-number") for result in got[::2]] == ["0", "1", "2"]
+        assert [result.error for result in got[1::2]] == ["timeout", "http-error", None]
+
+
+def test_what_is_made_of_an_outcome_ends_the_fetching_if_it_fails() -> None:
+    taken: list[str] = []
+
+    def take(result: Fetched) -> None:
+        taken.append(result.url)
+        raise ValueError("enough")
+
+    async def main() -> None:
+        async with ScriptedServer({f"/{n}": answer(200, b"x") for n in range(50)}) as server:
+            async with Fetcher(server.settings(per_host_connections=1)) as fetcher:
+                await fetcher.fetch_each([f"http://site.test/{n}" for n in range(50)], take)
+
+    with pytest.raises(ValueError, match="enough"):
+        asyncio.run(main())
+    assert taken == ["http://site.test/0"]
