@@ -120,7 +120,7 @@ static PyObject *joined(PyObject *before, const char *data, size_t length)
 PyObject *resolved_plainly(const BaseUrl *base, Bytes reference)
 {
     const char *at = reference.data, *end = at + reference.length;
-    if (reference.length == 0 || reference.length > MAX_LENGTH) {
+    if (reference.length == 0 || reference.length > MAX_LENGTH || base->root == NULL) {
         return NULL;
     }
     const char *fragment = memchr(at, '#', reference.length);

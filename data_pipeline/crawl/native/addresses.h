@@ -7,7 +7,7 @@
 /* The strings that a page's plain references are put behind. */
 typedef struct {
     PyObject *url; /* the Base, asked for all other references */
-    PyObject *root;
+    PyObject *root; /* NULL where no reference is plain */
     PyObject *folder;
     PyObject *above;
 } BaseUrl;

@@ -10,18 +10,36 @@
 
 #define MAX_LINKS 5000
 
+static PyObject *attribute_checked(PyObject *object, const char *name, PyTypeObject *type)
+{
+    PyObject *found = PyObject_GetAttrString(object, name);
+    if (found != NULL && !PyObject_TypeCheck(found, type)) {
+        PyErr_Format(PyExc_TypeError, "%s is no %s", name, type->tp_name);
+        Py_CLEAR(found);
+    }
+    return found;
+}
+
+/* Ask the gatherer for its base, which a base element changes. */
 static int read_base(Walk *walk)
 {
     static const char *const names[] = {"root", "folder", "above"};
     PyObject **places[] = {&walk->base.root, &walk->base.folder, &walk->base.above};
+    int plain = 1;
     Py_XSETREF(walk->base.url, PyObject_GetAttrString(walk->gatherer, "base"));
-    for (int index = 0; walk->base.url != NULL && index < 3; index++) {
-        Py_XSETREF(*places[index], PyObject_GetAttrString(walk->base.url, names[index]));
-        if (*places[index] == NULL) {
+    for (int index = 0; index < 3; index++) {
+        PyObject *part = walk->base.url ? attribute_checked(walk->base.url, names[index],
+                                                            &PyUnicode_Type) : NULL;
+        if (part == NULL) {
             return -1;
         }
+        plain &= PyUnicode_IS_ASCII(part);
+        Py_XSETREF(*places[index], part);
     }
-    return walk->base.url ? 0 : -1;
+    if (!plain) { /* the page's own address is none: the twin says what comes of that */
+        Py_CLEAR(walk->base.root);
+    }
+    return 0;
 }
 
 static int done(PyObject *result)
@@ -189,16 +207,6 @@ static int visit_all(Walk *walk, Node *root)
         }
         node = next;
     }
-}
-
-static PyObject *attribute_checked(PyObject *object, const char *name, PyTypeObject *type)
-{
-    PyObject *found = PyObject_GetAttrString(object, name);
-    if (found != NULL && !PyObject_TypeCheck(found, type)) {
-        PyErr_Format(PyExc_TypeError, "%s is no %s", name, type->tp_name);
-        Py_CLEAR(found);
-    }
-    return found;
 }
 
 static int prepare(Walk *walk)

@@ -120,6 +120,13 @@ def test_odd_bytes(html: bytes) -> None:
     agree(URL, html, "")
 
 
+@pytest.mark.parametrize("url", ["http://é ü/x/", "", "x", "ftp://a/b/c", "http://exämple.org/ü/é"])
+def test_odd_addresses_of_pages(url: str) -> None:
+    found = agree(url, (_PAGE + "<a href=../z>z</a><img src=/r.jpg><img src=up.jpg>").encode())
+    agree(url, b"<a href=../z>z</a><img src=/r.jpg><img src=up.jpg><base href=y><img src=../v.jpg>")
+    assert found.error is None
+
+
 def test_the_demo_web() -> None:
     web = plan_web(3, 40)
     found = [agree(page.url, page_html(3, page)) for page in web.pages]
