@@ -7,6 +7,7 @@ cookies, passwords of the environment and redirects are off.
 """
 
 import asyncio
+import functools
 import socket
 import ssl
 from typing import Any
@@ -243,6 +244,7 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+@functools.lru_cache(maxsize=4096)
 def _is_literal(host: str) -> bool:
     for family in (socket.AF_INET, socket.AF_INET6):
         try:

@@ -38,6 +38,7 @@ class Fetcher:
         self._guard = Guard(settings)
         self._lookup = lookup
         self._curl: CurlClient | None = None
+        self._limits = Limits(settings.respect_robots, settings.max_bytes, settings.max_redirects)
 
     async def __aenter__(self) -> "Fetcher":
         settings = self._settings
@@ -64,10 +65,7 @@ class Fetcher:
 
     async def fetch(self, url: str) -> Fetched:
         """Fetch one address with robots.txt, redirects and retries; never raises for bad input."""
-        settings = self._settings
-        return await self._fetch(
-            url, Limits(settings.respect_robots, settings.max_bytes, settings.max_redirects)
-        )
+        return await self._fetch(url, self._limits)
 
     async def sitemaps(self, origin: str) -> list[str]:
         """Return the addresses of sitemaps that the robots.txt of `origin` names."""

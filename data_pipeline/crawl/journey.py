@@ -77,11 +77,15 @@ class Journey:
         result = self._result
         result.final_url, result.status = url, answer.status
         headers = answer.headers
-        result.headers = {name: ", ".join(lines) for name, lines in headers.items()}
-        tags = header_signals(headers.get("x-robots-tag", []), agent)
+        result.headers = {
+            name: lines[0] if len(lines) == 1 else ", ".join(lines)
+            for name, lines in headers.items()
+        }
+        tags = header_signals(headers["x-robots-tag"], agent) if "x-robots-tag" in headers else []
         if result.headers.get("tdm-reservation") == "1":
             tags.append("tdm-reservation")
-        result.robots = merged(result.robots, tags)
+        if tags:
+            result.robots = merged(result.robots, tags)
 
     def fail(self, failure: Failure) -> None:
         """Note that the attempt has come to nothing."""
