@@ -55,15 +55,16 @@ def meta_signals(metas: Iterable[tuple[str, str]], agent: str) -> list[str]:
     `tdm-reservation` with content 1 is the W3C community's TDM reservation protocol.
     """
     found: set[str] = set()
+    names = ("robots", agent.lower())
     for name, content in metas:
         name = name.strip().lower()
         if name == "tdm-reservation":
             if content.strip() == "1":
                 found.add(name)
-        elif name in ("robots", agent.lower()):
+        elif name in names:
             for piece in content.lower().split(","):
                 found.update(_MEANING.get(piece.strip(), (piece.strip(),)))
-    return _ordered(found)
+    return _ordered(found) if found else []
 
 
 def merged(*lists: Iterable[str]) -> list[str]:

@@ -13,7 +13,9 @@ from selectolax.lexbor import LexborHTMLParser
 
 from data_pipeline.crawl import walk as in_python
 from data_pipeline.crawl.candidates import Gatherer, declared_sides, speaks_of_furniture
+from data_pipeline.crawl.complexity import MAX_TAGS, pieces
 from data_pipeline.crawl.dominance import FURNITURE, dominance
+from data_pipeline.crawl.encoding import to_utf8
 from data_pipeline.crawl.head import Head
 from data_pipeline.crawl.page import Candidate, Text
 from data_pipeline.crawl.srcset import RESPONSIVE
@@ -79,3 +81,13 @@ def candidates(gatherer: Gatherer) -> list[Candidate]:
     if extension is None:
         return gatherer.candidates()
     return cast(list[Candidate], extension.candidates(gatherer.pictures, gatherer.page))
+
+
+def pieces_of(html: bytes, content_type: str) -> list[bytes]:
+    """Return a page in UTF-8, in pieces of bounded work, as `pieces(to_utf8(...))` does."""
+    extension = native()
+    if extension is not None:
+        is_plain, tags = extension.survey(html)
+        if is_plain and tags <= MAX_TAGS:
+            return [html]
+    return pieces(to_utf8(html, content_type))

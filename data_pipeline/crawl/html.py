@@ -8,10 +8,9 @@ from selectolax.lexbor import LexborDocumentOptions, LexborHTMLParser
 
 from data_pipeline.crawl.address import Base, canonical
 from data_pipeline.crawl.candidates import Gatherer
-from data_pipeline.crawl.complexity import MAX_HTML_BYTES, is_hostile, pieces
+from data_pipeline.crawl.complexity import MAX_HTML_BYTES, is_hostile
 from data_pipeline.crawl.consent import meta_signals
-from data_pipeline.crawl.encoding import to_utf8
-from data_pipeline.crawl.fast_walk import candidates, walk
+from data_pipeline.crawl.fast_walk import candidates, pieces_of, walk
 from data_pipeline.crawl.head import Head
 from data_pipeline.crawl.language import language
 from data_pipeline.crawl.page import Page
@@ -77,10 +76,11 @@ class _Reading:
 
     def read(self, html: bytes, content_type: str) -> None:
         """Read all pieces of the page and fill in what they say."""
-        for piece in pieces(to_utf8(html, content_type)):
+        for number, piece in enumerate(pieces_of(html, content_type)):
             tree = LexborHTMLParser(piece, options=_OPTIONS)
             self._take_language(tree)
-            self._gatherer.start_piece()
+            if number:
+                self._gatherer.start_piece()
             has_styled = walk(tree, self._head, self._gatherer, self._links)
             if has_styled or self._head.backgrounds.has_rules:
                 self._take_backgrounds(tree)
@@ -125,11 +125,13 @@ class _Reading:
         page.candidates = self._gatherer.finish(candidates(self._gatherer), self._metadata)
         if not page.candidates:
             return
-        page.language = self._language()
+        page.language = language_of_page = self._language()
+        robots, licence = page.robots, self._metadata.licence
         for candidate in page.candidates:
-            candidate.language = page.language
-            candidate.robots = list(page.robots)
-            candidate.licence = self._metadata.licence
+            candidate.language = language_of_page
+            candidate.licence = licence
+            if robots:
+                candidate.robots = list(robots)
 
     def _language(self) -> str:
         """Return the language of the page's prose, or of all its texts if there is no prose."""

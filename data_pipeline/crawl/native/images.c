@@ -361,7 +361,7 @@ int take_image(Walk *walk, Node *node)
             anchor_title = attribute_of(place->anchor, (Name)NAME("title"));
             failed = add_target(walk, picture, attribute_of(place->anchor, (Name)NAME("href")));
         }
-        if (!failed && PyList_GET_SIZE(picture->texts) < MAX_PICTURE_TEXTS) {
+        if (!failed && texts_held(picture) < MAX_PICTURE_TEXTS) {
             failed = add_texts(walk, picture, node, &image, *place, anchor_title);
         }
         Py_XDECREF(picture);

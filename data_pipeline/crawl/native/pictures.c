@@ -110,11 +110,25 @@ static int same_strings(PyObject *one, PyObject *two)
                          (size_t)length * PyUnicode_KIND(one)) == 0);
 }
 
+Py_ssize_t texts_held(const Picture *picture)
+{
+    Py_ssize_t count = PyList_GET_SIZE(picture->texts);
+    for (unsigned left = picture->empty; left; left &= left - 1) {
+        count++;
+    }
+    return count;
+}
+
 /* Add a text, which is taken over, unless it is there from the same source. NULL is an error. */
 int add_text(Picture *picture, int source, PyObject *text)
 {
     if (text == NULL) {
         return -1;
+    }
+    if (PyUnicode_GET_LENGTH(text) == 0) {
+        picture->empty |= 1u << source;
+        Py_DECREF(text);
+        return 0;
     }
     for (Py_ssize_t index = 0; index < PyList_GET_SIZE(picture->texts); index++) {
         PyObject *known = PyList_GET_ITEM(picture->texts, index);
@@ -137,19 +151,11 @@ int add_text(Picture *picture, int source, PyObject *text)
     return failed;
 }
 
-/* Return the first texts that are not empty. */
+/* Return the first texts; the list itself where it holds no more, since nothing is added now. */
 static PyObject *texts_of(const Picture *picture)
 {
-    PyObject *texts = PyList_New(0);
-    Py_ssize_t count = PyList_GET_SIZE(picture->texts);
-    for (Py_ssize_t index = 0; texts && index < count && PyList_GET_SIZE(texts) < MAX_TEXTS; index++) {
-        PyObject *text = PyList_GET_ITEM(picture->texts, index);
-        if (PyUnicode_GET_LENGTH(*slot(text, text_slots[TEXT_SLOT]))
-            && PyList_Append(texts, text) < 0) {
-            Py_CLEAR(texts);
-        }
-    }
-    return texts;
+    return PyList_GET_SIZE(picture->texts) <= MAX_TEXTS
+               ? Py_NewRef(picture->texts) : PyList_GetSlice(picture->texts, 0, MAX_TEXTS);
 }
 
 static PyObject *flag(int value)

@@ -12,7 +12,8 @@ typedef struct {
     PyObject *container;
     PyObject *width;
     PyObject *height;
-    PyObject *texts; /* a list of Texts, each once; empty ones too */
+    PyObject *texts; /* a list of Texts, each once */
+    unsigned empty;  /* a bit for each source that gave an empty text, which counts as one too */
     long times;
     int in_link;
     int in_figure;
@@ -20,6 +21,7 @@ typedef struct {
 } Picture;
 
 Picture *picture_new(PyObject *addresses);
+Py_ssize_t texts_held(const Picture *picture);
 int add_text(Picture *picture, int source, PyObject *text);
 PyObject *candidates_of(PyObject *module, PyObject *arguments);
 int pictures_prepare(PyObject *text_type, PyObject *candidate_type);

@@ -271,6 +271,31 @@ static PyObject *walk_page(PyObject *module, PyObject *arguments)
     return failed ? NULL : PyBool_FromLong(walk.has_styled);
 }
 
+/* survey(html) -> whether these bytes are ASCII without escape sequences, and how many "<" hold. */
+static PyObject *survey(PyObject *module, PyObject *html)
+{
+    (void)module;
+    if (!PyBytes_Check(html)) {
+        PyErr_SetString(PyExc_TypeError, "a page is bytes");
+        return NULL;
+    }
+    const unsigned char *data = (const unsigned char *)PyBytes_AS_STRING(html);
+    const Py_ssize_t length = PyBytes_GET_SIZE(html), block = 255; /* counts of a byte's size */
+    unsigned char odd = 0;
+    Py_ssize_t tags = 0;
+    for (Py_ssize_t start = 0; start < length; start += block) {
+        const unsigned char *from = data + start;
+        const Py_ssize_t size = length - start < block ? length - start : block;
+        unsigned char count = 0;
+        for (Py_ssize_t index = 0; index < size; index++) {
+            count = (unsigned char)(count + (from[index] == '<'));
+            odd |= (unsigned char)((from[index] & 0x80) | (from[index] == 0x1B));
+        }
+        tags += count;
+    }
+    return Py_BuildValue("On", odd ? Py_False : Py_True, tags);
+}
+
 /* prepare(library, tag_sets, twins): once, before the first walk. */
 static PyObject *prepare_module(PyObject *module, PyObject *arguments)
 {
@@ -318,6 +343,7 @@ static PyObject *prepare_module(PyObject *module, PyObject *arguments)
 static PyMethodDef METHODS[] = {
     {"prepare", prepare_module, METH_VARARGS, "Find lexbor, and take what Python does for a walk."},
     {"walk", walk_page, METH_VARARGS, "Read a tree; say whether it shows pictures by style."},
+    {"survey", survey, METH_O, "Say whether bytes are plain ASCII, and how many tags they open."},
     {"candidates", candidates_of, METH_VARARGS, "Return the candidates of a walk's pictures."},
     {NULL, NULL, 0, NULL},
 };

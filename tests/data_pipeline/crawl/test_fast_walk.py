@@ -59,7 +59,19 @@ def agree(
 
 def test_the_walk_in_c_is_the_one_that_runs() -> None:
     read(False, URL, b"<img src=a.jpg>", "text/html", True)
-    assert Ways.asked == [False, False]
+    assert Ways.asked == [False, False, False]
+
+
+@pytest.mark.parametrize("tags", [0, 1, 254, 255, 256, 5000, 5001, 20_000])
+@pytest.mark.parametrize("odd", [b"", b"\x1b(B", "é".encode(), b"\xff"])
+def test_the_survey_before_the_parse(tags: int, odd: bytes) -> None:
+    html = b"<b>x" * tags + odd + b" " * 70_000
+    assert NATIVE is not None
+    assert NATIVE.survey(html) == (not odd, tags)
+    Ways.in_python = False
+    native = fast_walk.pieces_of(html, "")
+    Ways.in_python = True
+    assert fast_walk.pieces_of(html, "") == native
 
 
 MARKUP = (
