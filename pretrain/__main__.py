@@ -8,7 +8,7 @@ import traceback
 from pathlib import Path
 
 from pretrain.exit_codes import ExitCode
-from pretrain.local_launch import Ending, endings_are_read, leave_ending
+from pretrain.local_launch import LOST, Ending, endings_are_read, leave_ending
 from pretrain.ranks import die_with_launcher
 from trawl.errors import TrawlError
 from trawl.fence import Attempt
@@ -72,7 +72,7 @@ def unforeseen(rank: int, error: Exception) -> Ending:
     """Return the ending of a rank that `error` ended, which no part of ours had put into words."""
     if any(words in str(error) for words in _GONE):
         # The one that is gone has left its own word, or its exit code tells.
-        return Ending(ExitCode.FAILURE, f"rank {rank} lost another rank; see what became of that")
+        return Ending(ExitCode.FAILURE, f"rank {rank} {LOST}; see what became of that")
     return Ending(
         ExitCode.FAILURE,
         f"rank {rank}: a fault of Trawl itself ({type(error).__name__}: {error}); "

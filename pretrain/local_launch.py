@@ -17,6 +17,10 @@ from trawl.errors import RequestError
 _ENDINGS = "TRAWL_ENDINGS"
 
 
+LOST = "lost another rank"
+"""Words of a rank that ended for want of another."""
+
+
 @dataclass(frozen=True)
 class Ending:
     """How a rank, or the whole run, ended."""
@@ -113,7 +117,9 @@ def together(folder: Path, exits: dict[int, int], stopped: bool) -> Ending:
         _ending(folder / f"{rank}.json", rank, code, stopped) for rank, code in exits.items()
     ]
     code = worst([ending.code for ending in endings])
-    return min((ending for ending in endings if ending.code == code), key=lambda e: e.time)
+    blamed = [ending for ending in endings if ending.code == code]
+    # A rank that misses another may say so before that one has told why it left.
+    return min(blamed, key=lambda ending: (LOST in ending.message, ending.time))
 
 
 def _ending(path: Path, rank: int, exit_code: int, stopped: bool) -> Ending:

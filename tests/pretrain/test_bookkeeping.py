@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 from pretrain import changes, metrics
 from pretrain.cli import pretrain
 from pretrain.exit_codes import ExitCode, worst
+from pretrain.local_launch import LOST, together
 from trawl.report import sections_from_json
 
 
@@ -63,3 +64,10 @@ def test_the_report_of_a_run(undisturbed: Path, tmp_path: Path) -> None:
     ]
     assert sections[0].html.count("<svg") == 3
     assert "contrast" in page.read_text()
+
+
+def test_a_rank_that_only_lost_another_is_not_the_one_that_is_told_of(tmp_path: Path) -> None:
+    for rank, message, moment in ((0, "rank 0: a fault", 2.0), (1, f"rank 1 {LOST}; see", 1.0)):
+        content = {"code": int(ExitCode.FAILURE), "message": message, "time": moment}
+        (tmp_path / f"{rank}.json").write_text(json.dumps(content))
+    assert together(tmp_path, {0: 1, 1: 1}, False).message == "rank 0: a fault"
