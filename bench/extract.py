@@ -4,8 +4,8 @@
 
 Without arguments the pages are made here: 100 KB each, with 19 images, 90 links and 60 paragraphs,
 the shape of real article pages. The peer is selectolax, which parses and does nothing more. Times
-are CPU times, the least of all rounds; tasks take turns page by page, or file by file where they
-read WARC, so that a busy machine slows all of them alike.
+are CPU times, the least of all rounds; the tasks take turns, so that a busy machine slows all of
+them alike.
 """
 
 import argparse
