@@ -192,6 +192,28 @@ def check_curves() -> None:
             assert curves[1] == pytest.approx(curves[0], abs=1e-4), name
 
 
+def check_curve_of_xvlm() -> None:
+    """The same of X-VLM, which has patches to embed and no regions: by the kernel for its words."""
+    with tempfile.TemporaryDirectory() as folder:
+        corpus = written(Path(folder))
+        curves = []
+        for by in ({}, {"masked_prediction": "triton"}):
+            selection.override(by)
+            model, (_, packed), weights = made(corpus, *SETTINGS["xvlm of images"])
+            model.train()
+            optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+            losses = []
+            for step in range(4):
+                torch.manual_seed(step)  # of the hard negatives that are drawn
+                outputs, found = learnt(model, packed, weights)
+                assert ("masked_token_losses" in outputs) is bool(by)
+                optimizer.step()
+                losses.append(sum(float(found[key].detach()) for key in weights))
+            curves.append(losses)
+        assert curves[0][-1] < curves[0][0]
+        assert curves[1] == pytest.approx(curves[0], abs=1e-4)
+
+
 @needs_triton
 @pytest.mark.slow
 def test_with_kernels_a_family_learns_the_same() -> None:
@@ -201,4 +223,4 @@ def test_with_kernels_a_family_learns_the_same() -> None:
 @needs_triton
 @pytest.mark.slow
 def test_training_curves_are_the_same_with_kernels() -> None:
-    interpreted(check_curves)
+    interpreted(check_curves, check_curve_of_xvlm)
