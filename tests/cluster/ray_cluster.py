@@ -34,6 +34,13 @@ def missing() -> list[str]:
     return [name for name in ("aiohttp_cors",) if importlib.util.find_spec(name) is None]
 
 
+def forget_token() -> None:
+    """Let Ray in this process read the token of its environment anew: it keeps the first one."""
+    from ray._raylet import AuthenticationTokenLoader
+
+    AuthenticationTokenLoader.instance().reset_cache()
+
+
 def raylets(address: str) -> list[int]:
     """Return the raylets of the node at `address`."""
     mark = f"--node_ip_address={address}\0".encode()

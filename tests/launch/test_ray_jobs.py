@@ -42,10 +42,12 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
 
 
 @pytest.fixture
-def cluster(two: RayCluster, monkeypatch: pytest.MonkeyPatch) -> RayCluster:
+def cluster(two: RayCluster, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayCluster]:
     for name, value in clusters.SETTINGS.items():
         monkeypatch.setenv(name, value)
-    return two
+    clusters.forget_token()
+    yield two
+    clusters.forget_token()
 
 
 def job(cluster: RayCluster, work: Work, **place: object) -> Job:
