@@ -44,7 +44,7 @@ def test_lines_of_several_processes_stay_whole(tmp_path: Path) -> None:
 
 
 def test_on_s3_a_second_run_keeps_the_lines_of_the_first(s3: str) -> None:
-    uri = f"{s3}/run/events.jsonl"
+    uri = f"{s3}/two-runs/events.jsonl"
     for kind in ("first", "second"):
         with EventLog(uri) as log:
             log.write(kind)
