@@ -28,6 +28,19 @@ _LAST_SECONDS = 300.0
 _LAST_WITHOUT_WORD_SECONDS = 150.0
 
 
+def connected(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
+    """Start a connection that ends with this process; what it says goes to the end of `log`."""
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=partial(die_with_parent, os.getpid()),
+        )
+
+
 class SshAttempt:
     """One attempt on the machines that answer."""
 
@@ -55,17 +68,8 @@ class SshAttempt:
             words = command(
                 self.job, str(self.folder), self.number, self.hosts, node=node, first=first
             )
-            with (logs / f"ssh-{node}-{host.rpartition('@')[2]}.log").open("ab") as log:
-                self._parts.append(
-                    subprocess.Popen(
-                        words,
-                        stdin=subprocess.DEVNULL,
-                        stdout=log,
-                        stderr=log,
-                        start_new_session=True,
-                        preexec_fn=partial(die_with_parent, os.getpid()),
-                    )
-                )
+            log = logs / f"ssh-{node}-{host.rpartition('@')[2]}.log"
+            self._parts.append(connected(words, log))
         self._wait()
         found = attempts.endings(self.folder, self.number)
         return attempts.code_of(found, len(self.hosts), led=self.job.run.corpus is not None)

@@ -3,12 +3,10 @@
 import contextlib
 import os
 import secrets
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +27,6 @@ from launch.preflight.report import arrivals, reports
 from launch.preflight.verdicts import Check, Submitter, evaluate, excluded
 from trawl import recipe, storage
 from trawl.errors import RequestError
-from trawl.parent import die_with_parent
 
 RESULT = "preflight.json"
 _POLL_SECONDS = 0.2
@@ -134,17 +131,7 @@ class Preflight:
         started = []
         try:
             for node, words in commands.items():
-                with (self.folder / f"node-{node}.log").open("ab") as log:
-                    started.append(
-                        subprocess.Popen(
-                            words,
-                            stdin=subprocess.DEVNULL,
-                            stdout=log,
-                            stderr=log,
-                            start_new_session=True,
-                            preexec_fn=partial(die_with_parent, os.getpid()),
-                        )
-                    )
+                started.append(ssh.connected(words, self.folder / f"node-{node}.log"))
             yield lambda: all(each.poll() is not None for each in started)
         finally:
             for each in started:
