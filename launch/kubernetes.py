@@ -4,14 +4,10 @@ Kubernetes itself starts pods anew, by the rules in the rendered object; so a su
 attempt here, whose endings are those that the pods' containers had.
 """
 
-import json
-import subprocess
-import time
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from launch import attempts
+from launch import attempts, kubectl
 from launch.attempts import NodeEnding
 from launch.job import Job
 from launch.rendering.kubernetes import name_of, render
@@ -31,16 +27,16 @@ def submit(job: Job, folder: Path) -> str:
 
     RequestError if it runs already, kubectl is missing, or the cluster refuses an object.
     """
-    _version()
+    kubectl.require()
     if state := _known(folder) and running(folder):
         raise RequestError(f"{folder}: job {job.name} is {state}; stop it first")
     texts = render(job, str(folder))
     for name, text in texts.items():
         storage.write_text(folder / name, text)
     # What a Job is made of cannot be changed, so the one before goes first.
-    _kubectl(job, "delete", *_object(job), "--ignore-not-found", "--wait=true")
-    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=trawl", "-f", "-")
-    _kubectl(job, *apply, given=texts[OBJECTS], refused=RequestError)
+    namespace = job.place.kubernetes.namespace
+    kubectl.ask(namespace, "delete", *_object(job), "--ignore-not-found", "--wait=true")
+    kubectl.apply(namespace, texts[OBJECTS])
     attempts.submit(folder, job)
     attempts.begin(folder, attempts.newest(folder) + 1, 0, nodes=job.place.nodes)
     return f"{_KINDS[job.place.kubernetes.kind]}/{name_of(job)}"
@@ -51,9 +47,7 @@ def running(folder: Path) -> str | None:
     job = attempts.job_of(folder)
     if attempts.was_told(folder, "job-ended"):
         return None
-    found = json.loads(
-        _kubectl(job, "get", *_object(job), "--ignore-not-found", "--output=json") or "{}"
-    )
+    found = kubectl.get(job.place.kubernetes.namespace, *_object(job))
     if not found:
         return None
     status = found.get("status", {})
@@ -77,7 +71,7 @@ def stop(folder: Path) -> None:
     with EventLog(folder / attempts.EVENTS) as events:
         events.write("stop-asked")
     wait = ("--wait=true", "--cascade=foreground")
-    _kubectl(job, "delete", *_object(job), *wait)
+    kubectl.ask(job.place.kubernetes.namespace, "delete", *_object(job), *wait)
     attempts.end(folder, attempts.newest(folder), ExitCode.PREEMPTED, 0, stopped=True)
 
 
@@ -86,23 +80,12 @@ def fetch_logs(folder: Path) -> None:
     job = attempts.job_of(folder)
     for pod in _pods(job):
         node = _node(pod)
-        name = pod["metadata"]["name"]
         try:
-            said = _kubectl(job, "logs", name, "--container=trawl", "--timestamps=true")
+            said = kubectl.logs(job.place.kubernetes.namespace, pod["metadata"]["name"], "trawl")
         except WorkError:
             continue  # it has not begun, or is gone
         log = attempts.log_of(folder, attempts.newest(folder), node)
-        storage.write_text(log, "".join(_stamped(line) for line in said.splitlines()))
-
-
-def _stamped(line: str) -> str:
-    """Return a line whose time is in the form and the time zone of our logs."""
-    head, _, text = line.partition(" ")
-    try:
-        moment = datetime.fromisoformat(head[:26].rstrip("Z") + "+00:00").astimezone()
-    except ValueError:
-        return f"{line}\n"
-    return f"{moment:%Y-%m-%d %H:%M:%S},{moment.microsecond // 1000:03} {text}\n"
+        storage.write_text(log, said)
 
 
 def _known(folder: Path) -> bool:
@@ -115,11 +98,8 @@ def _object(job: Job) -> tuple[str, str]:
 
 def _pods(job: Job) -> list[dict[str, Any]]:
     """Return the newest pod of each machine."""
-    label = f"--selector=app.kubernetes.io/instance={name_of(job)}"
-    found = json.loads(_kubectl(job, "get", "pods", label, "--output=json") or "{}")
-    pods = sorted(
-        found.get("items", []), key=lambda pod: str(pod["metadata"].get("creationTimestamp"))
-    )
+    chosen = {"app.kubernetes.io/instance": name_of(job)}
+    pods = kubectl.pods(job.place.kubernetes.namespace, chosen)
     return list({_node(pod): pod for pod in pods}.values())
 
 
@@ -150,36 +130,3 @@ def _end(folder: Path, job: Job, *, done: bool) -> None:
     told = attempts.endings(folder, number)
     code = int(ExitCode.DONE) if done else attempts.code_of(told, job.place.nodes)
     attempts.end(folder, number, code, 0, stopped=True)
-
-
-def _version() -> None:
-    """Raise RequestError where kubectl is not there."""
-    try:
-        subprocess.run(["kubectl", "version", "--client"], capture_output=True, check=False)
-    except FileNotFoundError as error:
-        raise RequestError(
-            "kubectl is not on this machine; install it, or pipe what --dry-run prints into "
-            "`kubectl apply --server-side -f -` where it is"
-        ) from error
-
-
-def _kubectl(
-    job: Job, *words: str, given: str | None = None, refused: type[Exception] = WorkError
-) -> str:
-    """Run kubectl in the job's namespace and return what it prints; `refused` with its last line.
-
-    A cluster that does not answer is asked again for a while: its servers are replaced at times.
-    """
-    command = ["kubectl", f"--namespace={job.place.kubernetes.namespace}", *words]
-    for again in (True, True, False):
-        try:
-            done = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
-        except FileNotFoundError as error:
-            raise RequestError("kubectl is not on this machine; install it") from error
-        if done.returncode == 0:
-            return done.stdout
-        said = (done.stderr.strip() or "no word").splitlines()[-1]
-        if not again or "connection refused" not in said.lower():
-            break
-        time.sleep(1.0)
-    raise refused(f"kubectl {words[0]}: {said}")

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from launch import attempts, local
+from launch import attempts, kuberay, local
 from launch.attempts import NodeEnding
 from launch.command import Part
 from launch.job import Job
 from launch.local import running, stop
+from launch.ray_driver import POLL_SECONDS, ending_of, patiently
 from launch.rendering.ray import request, stop_request
 from pretrain.exit_codes import ExitCode
 from trawl import storage
@@ -20,20 +21,17 @@ __all__ = ["RayAttempt", "running", "stop", "submit"]
 
 T = TypeVar("T")
 
-_POLL_SECONDS = 1.0
 _LOG_SECONDS = 5.0
 # A dashboard that does not answer for so long is gone, and its cluster with it.
 _SILENT_SECONDS = 60.0
 
 
 def submit(job: Job, folder: Path) -> str:
-    """Start a supervisor of `job` in the background, if its cluster answers."""
+    """Start a supervisor of `job` in the background, if its cluster, or KubeRay's, takes it."""
     if job.place.ray.address is None:
-        raise RequestError(
-            "place.ray.address is not given: for KubeRay hand over what --dry-run prints, "
-            "with kubectl apply -f -"
-        )
-    client(job)
+        kuberay.check(job)
+    else:
+        client(job)
     return local.submit(job, folder)
 
 
@@ -71,7 +69,7 @@ class RayAttempt:
         try:
             ending = self._run()
         except (RequestError, WorkError) as error:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
             ending = NodeEnding(0, "cluster", ExitCode.BAD_NODE, str(error))
         attempts.write_ending(self.folder, self.number, ending)
         return attempts.code_of([ending], 1)
@@ -88,20 +86,17 @@ class RayAttempt:
                 return self._ending(found)
             if self.stopped:
                 self._stop(ray)
-            time.sleep(_POLL_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _ending(self, found: Any) -> NodeEnding:
-        """Return how the job ended; without an exit code its driver was lost or stopped."""
-        code = found.driver_exit_code
-        if str(found.status.value) == "SUCCEEDED":
-            code = 0
-        elif code is None or code < 0 or code > 128:
-            code = ExitCode.PREEMPTED if self.stopped else ExitCode.BAD_NODE
-        log = attempts.log_of(self.folder, self.number, 0)
-        lines = log.read_text(encoding="utf-8").strip().splitlines() if log.exists() else []
-        said = next((line for line in reversed(lines) if "trawl: " in line), "")
-        message = said or str(found.message).splitlines()[0]
-        return NodeEnding(0, str(self.job.place.ray.address), int(code), message[:1000])
+        return ending_of(
+            str(self.job.place.ray.address),
+            str(found.status.value),
+            found.driver_exit_code,
+            str(found.message),
+            attempts.log_of(self.folder, self.number, 0),
+            stopped=self.stopped,
+        )
 
     def _log(self, ray: Any) -> None:
         with contextlib.suppress(WorkError):
@@ -122,13 +117,4 @@ class RayAttempt:
             self._ask(lambda: ray.stop_job(self._id))
 
     def _ask(self, question: Callable[[], T]) -> T:
-        """Return the answer of the dashboard; WorkError if it gives none for a minute."""
-        deadline = time.monotonic() + _SILENT_SECONDS
-        while True:
-            try:
-                return question()
-            except Exception as error:  # of requests, or RuntimeError with the server's text
-                if time.monotonic() > deadline:
-                    said = str(error).strip().splitlines()[0]
-                    raise WorkError(f"the dashboard of Ray does not answer ({said})") from error
-                time.sleep(_POLL_SECONDS)
+        return patiently(question, "the dashboard of Ray", _SILENT_SECONDS)

@@ -14,6 +14,7 @@ from types import FrameType
 from launch import attempts
 from launch.command import Part
 from launch.job import Job
+from launch.kuberay import KubeRayAttempt
 from launch.node import NodeWork
 from launch.progress import progress_of
 from launch.ray_jobs import RayAttempt
@@ -36,11 +37,14 @@ class LocalAttempt:
         return self._work.run().code
 
 
-_KINDS: dict[str, type[LocalAttempt | SshAttempt | RayAttempt]] = {
-    "local": LocalAttempt,
-    "ssh": SshAttempt,
-    "ray": RayAttempt,
-}
+Attempt = LocalAttempt | SshAttempt | RayAttempt | KubeRayAttempt
+
+
+def kind_of(job: Job) -> type[Attempt]:
+    """Return what an attempt of the job is."""
+    if job.place.backend == "ray":
+        return RayAttempt if job.place.ray.address is not None else KubeRayAttempt
+    return SshAttempt if job.place.backend == "ssh" else LocalAttempt
 
 
 class Supervisor:
@@ -49,7 +53,7 @@ class Supervisor:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.job = attempts.job_of(folder)
-        self.attempt: LocalAttempt | SshAttempt | RayAttempt | None = None
+        self.attempt: Attempt | None = None
         self.stopped = False
 
     def stop(self, number: int, frame: FrameType | None) -> None:
@@ -60,7 +64,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run attempts to the end and return the exit code of the last."""
-        kind = _KINDS[self.job.place.backend]
+        kind = kind_of(self.job)
         number, code = attempts.newest(self.folder) + 1, 0
         while attempts.begin(self.folder, number, progress_of(self.job)):
             self.attempt = kind(self.job, self.folder, number)

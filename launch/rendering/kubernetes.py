@@ -157,7 +157,7 @@ def _job(job: Job, first: str, restarts: int) -> dict[str, Any]:
     }
 
 
-def _queued(job: Job) -> dict[str, Any]:
+def queued(job: Job) -> dict[str, Any]:
     """Return the metadata of the object that waits in the job's queue, where it has one."""
     content = metadata(job)
     if job.place.kubernetes.queue:
@@ -171,7 +171,7 @@ def _indexed_job(job: Job) -> dict[str, Any]:
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": _queued(job),
+        "metadata": queued(job),
         "spec": specification,
     }
 
@@ -193,7 +193,7 @@ def _job_set(job: Job) -> dict[str, Any]:
     return {
         "apiVersion": "jobset.x-k8s.io/v1alpha2",
         "kind": "JobSet",
-        "metadata": _queued(job),
+        "metadata": queued(job),
         "spec": specification,
     }
 

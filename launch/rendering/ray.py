@@ -8,15 +8,14 @@ import yaml
 
 from launch.command import ALONE, Part, work_command
 from launch.job import Job
-from launch.rendering.kubernetes import metadata, pod, volumes_of
+from launch.rendering.kubernetes import metadata, name_of, pod, queued, volumes_of
 
 
 def render(job: Job, folder: str) -> dict[str, str]:
     """Return the request that `ray job submit` makes, or the RayJob for `kubectl apply`."""
     if job.place.ray.address is not None:
         return {"request.json": json.dumps(request(job), indent=2) + "\n"}
-    entry = str(request(job)["entrypoint"])
-    return {"objects.yaml": yaml.safe_dump(_ray_job(job, entry), sort_keys=False)}
+    return {"objects.yaml": yaml.safe_dump(ray_job(job), sort_keys=False)}
 
 
 def request(job: Job, part: Part = ALONE) -> dict[str, str]:
@@ -57,14 +56,20 @@ def stop_request(job: Job, name: str) -> dict[str, str]:
     }
 
 
-def _ray_job(job: Job, entry: str) -> dict[str, Any]:
-    """Return a RayJob (v1) whose head is one of the job's machines."""
+def object_name(job: Job, part: Part = ALONE) -> str:
+    """Return the name of the RayJob that is an attempt."""
+    return f"{name_of(job)}-{part.attempt}" if part.job else name_of(job)
+
+
+def ray_job(job: Job, part: Part = ALONE) -> dict[str, Any]:
+    """Return a RayJob (v1) whose head is one of the job's machines.
+
+    KubeRay makes no other of one that fails: whether there is another attempt is not its to say.
+    """
+    asked = request(job, part)
     cluster: dict[str, Any] = {
         "rayVersion": job.place.ray.version,
-        "headGroupSpec": {
-            "rayStartParams": {},
-            "template": {"spec": pod(job, {}, volumes_of(job))},
-        },
+        "headGroupSpec": {"rayStartParams": {}, "template": _machine(job)},
     }
     if job.place.nodes > 1:
         workers = job.place.nodes - 1
@@ -75,18 +80,44 @@ def _ray_job(job: Job, entry: str) -> dict[str, Any]:
                 "minReplicas": (job.place.least_nodes or job.place.nodes) - 1,
                 "maxReplicas": workers,
                 "rayStartParams": {},
-                "template": {"spec": pod(job, {}, volumes_of(job))},
+                "template": _machine(job),
             }
         ]
     specification = {
-        "entrypoint": entry,
+        "jobId": asked["submission_id"],
+        "entrypoint": asked["entrypoint"],
         "shutdownAfterJobFinishes": True,
-        "backoffLimit": job.retry.bad_node,
+        "backoffLimit": 0,
         "rayClusterSpec": cluster,
     }
+    return _object(job, object_name(job, part), specification)
+
+
+def stop_job(job: Job, part: Part, cluster: str) -> dict[str, Any]:
+    """Return a RayJob that tells the parts of an attempt, on its own cluster, to save and end."""
+    asked = stop_request(job, str(request(job, part)["submission_id"]))
+    specification = {
+        "jobId": asked["submission_id"],
+        "entrypoint": asked["entrypoint"],
+        "clusterSelector": {"ray.io/cluster": cluster},
+    }
+    return _object(job, f"{object_name(job, part)}-stop", specification)
+
+
+def _machine(job: Job) -> dict[str, Any]:
+    return {"metadata": {"labels": _labels(job)}, "spec": pod(job, {}, volumes_of(job))}
+
+
+def _labels(job: Job) -> dict[str, str]:
+    labels: dict[str, str] = metadata(job)["labels"]
+    return labels
+
+
+def _object(job: Job, name: str, specification: dict[str, Any]) -> dict[str, Any]:
+    named = queued(job) | {"name": name}
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": metadata(job),
+        "metadata": named,
         "spec": specification,
     }

@@ -13,7 +13,9 @@ from kubeflow_trainer_api import models
 
 VERSION = "1.34"
 _RAY_JOB = {
+    "jobId": str,
     "entrypoint": str,
+    "clusterSelector": dict,
     "shutdownAfterJobFinishes": bool,
     "backoffLimit": int,
     "rayClusterSpec": dict,
@@ -60,8 +62,10 @@ def _ray_job_fault(content: dict[str, Any]) -> str | None:
     if content["apiVersion"] != "ray.io/v1":
         return f"apiVersion {content['apiVersion']}"
     specification = content["spec"]
-    cluster = specification.get("rayClusterSpec", {})
-    groups = [cluster.get("headGroupSpec", {}), *cluster.get("workerGroupSpecs", [])]
+    cluster = specification.get("rayClusterSpec")
+    if (cluster is None) == ("clusterSelector" not in specification):
+        return "one of rayClusterSpec and clusterSelector"
+    groups = [cluster["headGroupSpec"], *cluster.get("workerGroupSpecs", [])] if cluster else []
     for known, part in [(_RAY_JOB, specification), *((_RAY_GROUP, group) for group in groups)]:
         for name, value in part.items():
             if not isinstance(value, known.get(name, type(None))):

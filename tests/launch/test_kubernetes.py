@@ -1,10 +1,6 @@
 """Jobs on Kubernetes: by the published schemas, and through kubectl to a server of ours."""
 
 import copy
-import json
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +12,7 @@ from launch.job import Job
 from launch.logs import Chosen, lines
 from launch.rendering import render
 from launch.status import status_of
-from tests.cluster.kubernetes_api import Server, server
+from tests.cluster.kubernetes_api import Server, missing
 from tests.launch.test_rendering import FOLDER, JOBS
 from trawl.errors import RequestError
 
@@ -24,18 +20,7 @@ pytest.importorskip("kubernetes_validate")
 pytest.importorskip("kubeflow_trainer_api")
 from tests.launch.kubernetes_schemas import fault
 
-
-def _lacking() -> str:
-    """Say what these tests lack; older clients ask for a form of the API that our server lacks."""
-    if shutil.which("kubectl") is None:
-        return "no kubectl here"
-    words = ["kubectl", "version", "--client", "--output=json"]
-    version = json.loads(subprocess.run(words, capture_output=True, check=True).stdout)
-    minor = int(version["clientVersion"]["minor"].rstrip("+"))
-    return "" if minor >= 27 else f"kubectl 1.{minor} is older than 1.27"
-
-
-needs_kubectl = pytest.mark.skipif(bool(_lacking()), reason=_lacking())
+needs_kubectl = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())} here")
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "jobset", "ray"])
@@ -66,17 +51,6 @@ def _first_containers(content: object) -> list[dict[str, object]]:
     if isinstance(content, list) and content:
         return _first_containers(content[0])
     return []
-
-
-@pytest.fixture
-def api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    home = tmp_path / "home"
-    home.mkdir()
-    with server(home) as running:
-        running.refuse = fault
-        monkeypatch.setenv("KUBECONFIG", str(home / "config"))
-        monkeypatch.setenv("HOME", str(home))
-        yield running
 
 
 def job(kind: str = "job") -> Job:
