@@ -17,7 +17,7 @@ from trawl.errors import RequestError, WorkError
 from trawl.events import EventLog
 
 OBJECTS = "objects.yaml"
-_KINDS = {"job": "jobs.batch", "jobset": "jobsets.jobset.x-k8s.io"}
+KINDS = {"job": "jobs.batch", "jobset": "jobsets.jobset.x-k8s.io"}
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _DONE = ("Complete", "Completed", "SuccessCriteriaMet")
 
@@ -39,7 +39,7 @@ def submit(job: Job, folder: Path) -> str:
     kubectl.apply(namespace, texts[OBJECTS])
     attempts.submit(folder, job)
     attempts.begin(folder, attempts.newest(folder) + 1, 0, nodes=job.place.nodes)
-    return f"{_KINDS[job.place.kubernetes.kind]}/{name_of(job)}"
+    return f"{KINDS[job.place.kubernetes.kind]}/{name_of(job)}"
 
 
 def running(folder: Path) -> str | None:
@@ -50,14 +50,13 @@ def running(folder: Path) -> str | None:
     found = kubectl.get(job.place.kubernetes.namespace, *_object(job))
     if not found:
         return None
-    status = found.get("status", {})
     pods = _pods(job)
     _note(job, folder, pods)
-    over = [c["type"] for c in status.get("conditions", []) if c.get("status") == "True"]
-    if any(kind in over for kind in (*_DONE, "Failed")):
-        _end(folder, job, done=any(kind in over for kind in _DONE))
+    told = _conditions(found)
+    if is_over(found):
+        _end(folder, job, done=not told.isdisjoint(_DONE))
         return None
-    if "Suspended" in over:
+    if "Suspended" in told:
         return "pending"  # in a queue
     phases = {pod.get("status", {}).get("phase") for pod in pods}
     return "running" if "Running" in phases else "pending"
@@ -88,12 +87,22 @@ def fetch_logs(folder: Path) -> None:
         storage.write_text(log, said)
 
 
+def is_over(found: dict[str, Any]) -> bool:
+    """Whether a Job or JobSet, as kubectl tells of it, has ended."""
+    return not _conditions(found).isdisjoint((*_DONE, "Failed"))
+
+
+def _conditions(found: dict[str, Any]) -> set[str]:
+    told = found.get("status", {}).get("conditions", [])
+    return {each["type"] for each in told if each.get("status") == "True"}
+
+
 def _known(folder: Path) -> bool:
     return (folder / "job.yaml").exists()
 
 
 def _object(job: Job) -> tuple[str, str]:
-    return _KINDS[job.place.kubernetes.kind], name_of(job)
+    return KINDS[job.place.kubernetes.kind], name_of(job)
 
 
 def _pods(job: Job) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from launch.job import Job
 from launch.meeting import own_address
 from launch.node import last_words, secret_values
 from launch.preflight import calls, machine, stores
-from launch.preflight.report import Arrival, Link, NodeReport, arrivals, place, write
+from launch.preflight.report import Arrival, Link, NodeReport, arrivals, place, told, write
 from launch.preflight.rounds import partner, rounds
 from trawl import recipe
 from trawl.parent import die_with_parent
@@ -179,7 +179,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help="the first machine")
     parser.add_argument("--meet", help="the first machine, as HOST:PORT")
     parser.add_argument("--name", help="this machine's name in an exclude list")
-    parser.add_argument("--judge", action="store_true", help="the first machine judges them all")
+    parser.add_argument(
+        "--judge", action="store_true", help="print the report; the first machine judges them all"
+    )
     asked = parser.parse_args(arguments)
     first = asked.meet.rpartition(":")[0] if asked.meet else asked.host
     job = recipe.load(asked.job, Job) if asked.job else attempts.job_of(asked.folder)
@@ -194,6 +196,8 @@ def main(arguments: list[str] | None = None) -> int:
     with check.noting("secrets"):
         os.environ.update(secret_values(job.secrets))
     check.run()
+    if asked.judge:
+        print(told(check.report), flush=True)
     if asked.judge and asked.node == 0:
         _judge(check)
     # A trial of a store that never answers still sits in a thread.

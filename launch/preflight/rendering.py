@@ -75,17 +75,23 @@ def _slurm(job: Job, folder: str) -> str:
     return "\n".join([*lines, body])
 
 
+def renamed(job: Job) -> Job:
+    """Return the job under the name that its preflight has on Kubernetes."""
+    return job.model_copy(update={"name": f"{job.name}-preflight"})
+
+
 def _kubernetes(job: Job, folder: str) -> str:
     """Return the job's objects under another name, whose pods run the preflight."""
-    renamed = job.model_copy(update={"name": f"{job.name}-preflight"})
-    objects = list(yaml.safe_load_all(kubernetes.render(renamed, folder)["objects.yaml"]))
+    objects = list(yaml.safe_load_all(kubernetes.render(renamed(job), folder)["objects.yaml"]))
+    # A claim holds what earlier ones left, too.
+    own = f"{kubernetes.STATE}/preflight-{Path(folder).name}"
     for pod in _pods(objects):
         container = pod["containers"][0]
         name = {"fieldRef": {"fieldPath": "spec.nodeName"}}
         container["env"].append({"name": "TRAWL_NAME", "valueFrom": name})
         container["command"][-1] = container["command"][-1].replace(
             f"-m launch.node {kubernetes.STATE}",
-            f'-m {MODULE} {kubernetes.STATE}/preflight --judge --name "$TRAWL_NAME"',
+            f'-m {MODULE} {own} --judge --name "$TRAWL_NAME"',
         )
     return yaml.safe_dump_all(objects, sort_keys=False)
 

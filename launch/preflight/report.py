@@ -1,11 +1,14 @@
 """What a machine tells of itself and of its links; files in the job's folder carry it."""
 
+import re
 from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel
 
 from trawl import storage
+
+_TOLD = re.compile(r"report of machine: (\{.*\})$", re.MULTILINE)
 
 
 class Arrival(BaseModel):
@@ -122,3 +125,16 @@ def reports(folder: Path) -> list[NodeReport]:
         NodeReport.model_validate_json(path.read_bytes()) for path in folder.glob("report-*.json")
     )
     return sorted(found, key=lambda report: report.arrival.node)
+
+
+def told(report: NodeReport) -> str:
+    """Return the line of a log that holds a report, for those who share no folder with it."""
+    return f"report of machine: {report.model_dump_json()}"
+
+
+def keep_told(log: str, folder: Path) -> None:
+    """Leave the reports that a log tells, and the arrivals in them, in the folder."""
+    for found in _TOLD.finditer(log):
+        report = NodeReport.model_validate_json(found.group(1))
+        write(folder, "arrival", report.arrival.node, report.arrival)
+        write(folder, "report", report.arrival.node, report)

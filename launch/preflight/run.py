@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from launch import ray_jobs, slurm, ssh
+from launch import kubectl, kubernetes, ray_jobs, slurm, ssh
 from launch.job import Job
 from launch.node import last_words
 from launch.place import Place
@@ -20,16 +21,19 @@ from launch.preflight.rendering import (
     SCRIPT,
     local_words,
     ray_request,
+    renamed,
     render,
     ssh_command,
 )
-from launch.preflight.report import arrivals, reports
+from launch.preflight.report import arrivals, keep_told, reports
 from launch.preflight.verdicts import Check, Submitter, evaluate, excluded
+from launch.rendering.kubernetes import STATE, name_of
 from trawl import recipe, storage
-from trawl.errors import RequestError
+from trawl.errors import RequestError, WorkError
 
 RESULT = "preflight.json"
 _POLL_SECONDS = 0.2
+_KUBERNETES_SECONDS = 2.0
 
 Hosts = list[str]
 
@@ -49,14 +53,10 @@ class Preflight:
             "local": self._local,
             "ssh": self._ssh,
             "slurm": self._slurm,
-            "ray": self._ray,
+            "ray": self._ray if self.job.place.ray.address is not None else self._kubernetes,
+            "kubernetes": self._kubernetes,
         }
-        runner = runners.get(self.job.place.backend)
-        if runner is None or (runner == self._ray and self.job.place.ray.address is None):
-            raise RequestError(
-                f"place.backend {self.job.place.backend}: preflight is rendered and not run; hand "
-                "over what --dry-run prints"
-            )
+        runner = runners[self.job.place.backend]
         storage.write_text(self.folder / "job.yaml", recipe.dump(self.job))
         hosts, silent = runner()
         silent += self._without_a_word(hosts)
@@ -117,6 +117,37 @@ class Preflight:
             storage.write_text(self.folder / "node-0.log", client.get_job_logs(name))
             client.stop_job(name)
         return self._arrived(f"see node-0.log in {self.folder}")
+
+    def _kubernetes(self) -> tuple[Hosts, list[tuple[str, str]]]:
+        """Run it as a Job, whose pods speak through their claim and tell their reports."""
+        place = self.job.place
+        if place.nodes > 1 and STATE not in place.kubernetes.claims:
+            raise RequestError(
+                f"place.kubernetes.claims: none at {STATE}, where the pods of a preflight leave "
+                "each other word; name one that all machines can write"
+            )
+        kubectl.require()
+        name, namespace = name_of(renamed(self.job)), place.kubernetes.namespace
+        kind = kubernetes.KINDS[place.kubernetes.kind]
+        delete = partial(kubectl.ask, namespace, "delete", kind, name, "--ignore-not-found")
+        delete("--wait=true")
+        kubectl.apply(namespace, render(self.job, str(self.folder))["objects.yaml"])
+        try:
+            # It may wait in a queue for long before its minutes begin.
+            self._wait(lambda: self._is_over(kind, name), seconds=None)
+            for pod in kubectl.pods(namespace, {"app.kubernetes.io/instance": name}):
+                with contextlib.suppress(WorkError):
+                    log = kubectl.logs(namespace, pod["metadata"]["name"], "trawl")
+                    storage.write_text(self.folder / f"{pod['metadata']['name']}.log", log)
+                    keep_told(log, self.folder)
+        finally:
+            delete("--wait=false")
+        return self._arrived(f"see the logs in {self.folder}")
+
+    def _is_over(self, kind: str, name: str) -> bool:
+        time.sleep(_KUBERNETES_SECONDS)
+        found = kubectl.get(self.job.place.kubernetes.namespace, kind, name)
+        return not found or kubernetes.is_over(found)
 
     def _arrived(self, where: str) -> tuple[Hosts, list[tuple[str, str]]]:
         """Return the machines that arrived, who alone know their names, and those missing."""
