@@ -2,7 +2,6 @@
 
 import logging
 import os
-import sys
 
 from pretrain.exit_codes import ExitCode, NodeError, PreemptionError, disk_fault
 from pretrain.local_launch import Ending, endings_are_read, leave_ending
@@ -45,7 +44,8 @@ def leave_at_once(folder: RunFolder, reason: str) -> None:
     try:
         leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
         if rank == 0 and not endings_are_read():
-            print(f"trawl: {reason}", file=sys.stderr, flush=True)
+            # Straight to the descriptor: what sys.stderr is meanwhile is up to the main thread.
+            os.write(2, f"trawl: {reason}\n".encode())
         if rank == 0 and folder.events.parent.exists():
             with EventLog(folder.events, folder.fence) as log:
                 log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)

@@ -15,6 +15,7 @@ from types import FrameType
 _MARGIN = 0.1
 _MOST_MARGIN_SECONDS = 5.0
 _LOOK_SECONDS = 0.1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignal:
@@ -31,9 +32,10 @@ class StopSignal:
         self._grace = grace_seconds
         self._over = threading.Event()
         self._at = 0.0
-        self._before = {
-            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        # All known before the first is replaced: a signal may come between the two.
+        self._before = {number: signal.getsignal(number) for number in _SIGNALS}
+        for number in _SIGNALS:
+            signal.signal(number, self._note)
         threading.Thread(target=self._watch, name="stop-signal", daemon=True).start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
