@@ -44,18 +44,18 @@ def cluster(compute: Compute, fence: Fence | None = None) -> Iterator[int]:
     import ray
 
     if ray.is_initialized():  # a caller's own Ray, for example a notebook's: neither ours to stop
-        yield _cpus(ray)
+        yield cpus_of(ray)
         return
     folder = None
     try:
         if compute.ray_address is not None:
             _join(ray, compute.ray_address)
-            yield _cpus(ray)
+            yield cpus_of(ray)
         else:
             folder = _fresh_folder()
             _start(ray, compute, folder)
             with watched(folder, fence):
-                yield _cpus(ray)
+                yield cpus_of(ray)
     finally:
         ray.shutdown()
         if folder is not None:
@@ -102,7 +102,7 @@ def _join(ray: Any, address: str) -> None:
         ) from error
 
 
-def _cpus(ray: Any) -> int:
+def cpus_of(ray: Any) -> int:
     """Return the number of CPUs of the cluster, at least 1."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.cluster import cpus_of
 from data_pipeline.plugged_in import is_clip
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.units import (
@@ -61,6 +62,8 @@ PHASES = {
     "gallery": "data_pipeline.steps.gallery:run",
 }
 _UNITS_PER_CPU = 2  # in flight: one that runs and one that waits for its turn
+_SIZE_SECONDS = 5.0  # after which the cluster is measured anew: machines come and go
+_MACHINES = 20  # that a unit may lose before it is taken for what kills them
 
 
 @dataclass(frozen=True)
@@ -179,12 +182,14 @@ class Scheduler:
     ) -> None:
         self.out, self.recipe, self.cpus, self.log, self.fence = out, recipe, cpus, log, fence
         self.ledger = Ledger(out)
+        self._measured_at = time.monotonic()
 
     def run(self, phase: str, units: list[Unit]) -> dict[str, Entry]:
         """Do the units of a phase that are not done, and return the entries of all of them.
 
         RequestError from a unit ends the build at once; any other failure, a crashed worker among
-        them, is tried again up to `compute.attempts` times, then WorkError names unit and cause.
+        them, is tried again up to `compute.attempts` times, then WorkError names unit and cause. That
+        its machine was lost is no failure of a unit.
         """
         started = time.monotonic()
         done = self.ledger.done(phase)
@@ -221,16 +226,20 @@ class Scheduler:
         target, driver = PHASES[units[0].phase], Driver.of_this_process(self.fence)
         lanes = _Lanes(units)
         running: dict[Any, tuple[str, Unit]] = {}
-        failures: collections.Counter[str] = collections.Counter()
+        failures: collections.Counter[tuple[str, bool]] = collections.Counter()
         while True:
-            while len(running) < self.cpus * _UNITS_PER_CPU and (taken := lanes.take()):
+            most = self._measured(ray) * _UNITS_PER_CPU
+            while len(running) < most and (taken := lanes.take()):
                 handle = remote.options(**options).remote(
                     self.out, self.recipe, taken[1], target, driver
                 )
                 running[handle] = taken
             if not running:
                 return
-            (ready, *_), _ = ray.wait(list(running), num_returns=1)
+            done, _ = ray.wait(list(running), num_returns=1, timeout=_SIZE_SECONDS)
+            if not done:
+                continue
+            (ready,) = done
             lane, unit = running.pop(ready)
             outcome = self._outcome(ray, ready)
             self._tell(unit, outcome)
@@ -238,9 +247,17 @@ class Scheduler:
                 lanes.give_back(lane)
                 yield outcome["entry"]
                 continue
-            failures[unit.name] += 1
-            self._stop_if_hopeless(unit, outcome, failures[unit.name])
+            lost = outcome["nature"] == "lost"
+            failures[unit.name, lost] += 1
+            self._stop_if_hopeless(unit, outcome, failures[unit.name, lost])
             lanes.give_back(lane, again=unit)
+
+    def _measured(self, ray: Any) -> int:
+        """Return the number of CPUs of the cluster, as it was at most some seconds ago."""
+        now = time.monotonic()
+        if now - self._measured_at > _SIZE_SECONDS:
+            self.cpus, self._measured_at = cpus_of(ray), now
+        return self.cpus
 
     def _outcome(self, ray: Any, handle: Any) -> dict[str, Any]:
         """Return what an attempt returned; the death of its worker becomes an error like others."""
@@ -248,7 +265,9 @@ class Scheduler:
             return ray.get(handle)  # type: ignore[no-any-return]
         except ray.exceptions.RayError as error:
             first = str(error).strip().splitlines()[0]
-            return {"error": f"{type(error).__name__}: {first}", "nature": "crash"}
+            lost = isinstance(error, ray.exceptions.NodeDiedError)
+            nature = "lost" if lost else "crash"
+            return {"error": f"{type(error).__name__}: {first}", "nature": nature}
 
     def _tell(self, unit: Unit, outcome: dict[str, Any]) -> None:
         """Write an attempt into the event log."""
@@ -272,5 +291,6 @@ class Scheduler:
             raise StaleError(outcome["error"])
         if outcome["nature"] == "request":
             raise RequestError(outcome["error"])
-        if failures >= self.recipe.compute.attempts:
+        limit = _MACHINES if outcome["nature"] == "lost" else self.recipe.compute.attempts
+        if failures >= limit:
             raise WorkError(f"unit {name} failed {failures} times: {outcome['error']}")
