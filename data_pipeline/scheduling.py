@@ -188,8 +188,8 @@ class Scheduler:
         """Do the units of a phase that are not done, and return the entries of all of them.
 
         RequestError from a unit ends the build at once; any other failure, a crashed worker among
-        them, is tried again up to `compute.attempts` times, then WorkError names unit and cause. That
-        its machine was lost is no failure of a unit.
+        them, is tried again up to `compute.attempts` times, then WorkError names unit and cause.
+        That its machine was lost is no failure of a unit.
         """
         started = time.monotonic()
         done = self.ledger.done(phase)

@@ -68,10 +68,14 @@ def beat_of(job_folder: Path, number: int, node: int) -> Path:
     return folder_of(job_folder, number) / f"node-{node}.beat"
 
 
+def ending_of(job_folder: Path, number: int, node: int) -> Path:
+    """Return the file in which machine `node` leaves word of its end in attempt `number`."""
+    return folder_of(job_folder, number) / f"node-{node}.json"
+
+
 def write_ending(job_folder: Path, number: int, ending: NodeEnding) -> None:
     """Leave word of how a machine's part ended."""
-    place = folder_of(job_folder, number) / f"node-{ending.node}.json"
-    storage.write_json(place, asdict(ending))
+    storage.write_json(ending_of(job_folder, number, ending.node), asdict(ending))
 
 
 def beat(job_folder: Path, number: int, node: int, host: str) -> None:
@@ -165,6 +169,14 @@ def history(job_folder: Path) -> list[Attempt]:
     return [found[number] for number in sorted(found)]
 
 
+def beginning(job_folder: Path, number: int) -> dict[str, Any]:
+    """Return the event with which attempt `number` began, {} if there is none."""
+    for event in read_events(job_folder / EVENTS):
+        if event["kind"] == "attempt-started" and event["attempt"] == number:
+            return event
+    return {}
+
+
 def may_go_on(retry: Retry, attempts: Iterable[Attempt]) -> bool:
     """Say whether there may be another attempt after these, which have all ended.
 
@@ -188,13 +200,13 @@ def may_go_on(retry: Retry, attempts: Iterable[Attempt]) -> bool:
 def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
     """Write that attempt `number` begins, and say whether it may; not if another has begun it.
 
-    Attempts that a dead machine left open are closed first, as the fault of a machine.
+    Attempts that a dead machine left open are closed first, by what their machines have told.
     """
     job = job_of(job_folder)
     with EventLog(job_folder / EVENTS) as events:
         for attempt in history(job_folder):
             if attempt.cause is None and attempt.number < number:
-                _write_end(events, attempt.number, ExitCode.BAD_NODE, progress)
+                _write_end(events, attempt.number, _left(job, job_folder, attempt.number), progress)
         known = history(job_folder)
         if known and not may_go_on(job.retry, known):
             events.write("job-ended", cause=known[-1].cause, code=None)
@@ -204,6 +216,13 @@ def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
             return False
         events.write("attempt-started", attempt=number, **more)
     return True
+
+
+def _left(job: Job, job_folder: Path, number: int) -> int:
+    """Return the code of an attempt whose launcher died before it wrote of the end."""
+    nodes = beginning(job_folder, number).get("nodes", 1)
+    led = job.run.corpus is not None
+    return code_of(endings(job_folder, number), nodes, led=led)
 
 
 def end(job_folder: Path, number: int, code: int, progress: int, *, stopped: bool = False) -> bool:

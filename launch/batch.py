@@ -2,10 +2,13 @@
 
 python -m launch.batch begin FOLDER --nodes 2     prints the number of the attempt
 python -m launch.batch end FOLDER --attempt 3 --nodes 2     ends with 0 if there is another
+python -m launch.batch again FOLDER --task 7 --code 71     ends with 0 if the task is to come back,
+    and with 3 if the job is over
 """
 
 import argparse
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from launch import attempts
 from launch.progress import progress_of
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
+from trawl.events import EventLog
 
 _NO_MORE = 3
 
@@ -39,17 +43,41 @@ def end(folder: Path, number: int, nodes: int) -> int:
     return 0 if again else _NO_MORE
 
 
+def again(folder: Path, task: int, code: int) -> int:
+    """Write how a task of an array ended; 0 if it is to come back, 3 if the job is over.
+
+    Like attempts, those count that ended when the build was no further than the time before.
+    """
+    if any(attempts.was_told(folder, kind) for kind in ("job-ended", "stop-asked")):
+        return _NO_MORE
+    job = attempts.job_of(folder)
+    stopped = code in (ExitCode.PREEMPTED, 128 + signal.SIGTERM)
+    cause = attempts.cause_of(ExitCode.PREEMPTED if stopped else ExitCode.BAD_NODE)
+    with EventLog(folder / attempts.EVENTS) as events:
+        events.write("task-ended", task=task, code=code, cause=cause, progress=progress_of(job))
+    ended = [
+        attempts.Attempt(number, event["cause"], event["progress"])
+        for number, event in enumerate(attempts.since_submission(folder))
+        if event["kind"] == "task-ended" and event["task"] == task
+    ]
+    return 0 if attempts.may_go_on(job.retry, ended) else int(ExitCode.FAILURE)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Answer what the command line asks; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m launch.batch", description=__doc__)
-    parser.add_argument("when", choices=["begin", "end"])
+    parser.add_argument("when", choices=["begin", "end", "again"])
     parser.add_argument("folder", type=Path, help="the job's folder")
     parser.add_argument("--attempt", type=int, default=0)
     parser.add_argument("--nodes", type=int, default=1)
+    parser.add_argument("--task", type=int, default=0)
+    parser.add_argument("--code", type=int, default=0)
     asked = parser.parse_args(arguments)
     try:
         if asked.when == "begin":
             return begin(asked.folder, asked.nodes)
+        if asked.when == "again":
+            return again(asked.folder, asked.task, asked.code)
         return end(asked.folder, asked.attempt, asked.nodes)
     except RequestError as error:
         print(f"trawl: {error}", file=sys.stderr)

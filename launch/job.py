@@ -78,6 +78,14 @@ class Job(Recipe):
     """How long an attempt may take to save and end once it is told to stop."""
 
     @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.place.is_array and self.run.corpus is None:
+            raise ValueError(
+                "place.slurm.array: is for corpus builds; the ranks of a pretraining begin together"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _secrets_can_be_reached(self) -> Self:
         in_pods = self.place.backend in ("kubernetes", "ray")
         for secret in self.secrets:

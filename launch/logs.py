@@ -101,10 +101,7 @@ def _run_logs(folder: Path) -> list[Path]:
 
 
 def _began(folder: Path, attempt: int) -> float:
-    for event in attempts.since_submission(folder):
-        if event["kind"] == "attempt-started" and event["attempt"] == attempt:
-            return float(event["time"])
-    return 0.0
+    return float(attempts.beginning(folder, attempt).get("time", 0.0))
 
 
 def _ended(folder: Path, attempt: int) -> float:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -39,8 +40,20 @@ _HEAD_SECONDS = 300.0
 class NodeWork:
     """The processes of one machine's part, which end when this process does, however it ends."""
 
-    def __init__(self, job: Job, folder: Path, part: Part) -> None:
+    def __init__(
+        self,
+        job: Job,
+        folder: Path,
+        part: Part,
+        is_over: Callable[[], bool] | None = None,
+    ) -> None:
+        """Prepare the part; `is_over` says whether the first machine is done with this one.
+
+        Without it, that is so once the first has left word of its end.
+        """
         self.job, self.folder, self.part = job, folder, part
+        first = attempts.ending_of(folder, part.attempt, 0)
+        self._is_over = is_over or first.exists
         self.stopped_at: float | None = None
         self._work: subprocess.Popen[bytes] | None = None
         self._beat_at = -_BEAT_SECONDS
@@ -61,12 +74,17 @@ class NodeWork:
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as file:
             self._log = file.fileno()
-            self._start_cluster()
             try:
                 code = self._do()
+            except RequestError as error:
+                file.write(f"trawl: {error}\n".encode())
+                print(f"trawl: {error}", file=sys.stderr)
+                code = ExitCode.USER_ERROR
             finally:
                 if self._cluster is not None:
                     _kill_group(self._cluster)
+        if self.stopped_at is not None and code == -signal.SIGTERM:
+            code = ExitCode.PREEMPTED  # as a build does, which has nothing to save
         said = last_words(log)
         ending = NodeEnding(part.node, socket.gethostname(), code, said)
         attempts.write_ending(self.folder, part.attempt, ending)
@@ -74,11 +92,12 @@ class NodeWork:
 
     def _do(self) -> int:
         """Do the work, or help the machine that does; return the code."""
-        if self._cluster is not None:
+        if self.job.run.corpus is not None and self.part.nodes > 1:
+            if self.part.node:
+                return self._lend()
+            self._start_cluster()
             if not self._head_answers():
                 return ExitCode.BAD_NODE
-            if self.part.node:
-                return self._wait_beside()
         environment = self._settings | secret_values(self.job.secrets)
         self._work = _start(work_command(self.job, self.part), self._log, environment)
         if self.stopped_at is not None:
@@ -87,8 +106,6 @@ class NodeWork:
 
     def _start_cluster(self) -> None:
         """Start this machine's part of the Ray cluster of a build on several."""
-        if self.job.run.corpus is None or self.part.nodes == 1:
-            return
         words = ray_command(self.job, self.part, own_address(self.part.host, self.part.node))
         settings = {key: value for key, value in SETTINGS.items() if key not in os.environ}
         if "RAY_AUTH_MODE" not in os.environ:
@@ -106,6 +123,8 @@ class NodeWork:
             self._beat()
             if self.part.node == 0 and self._cluster_is_over():
                 return False
+            if self.part.node and self._is_over():
+                return True
             try:
                 socket.create_connection((self.part.host, self.job.place.port), 10).close()
             except OSError:
@@ -131,22 +150,22 @@ class NodeWork:
         _kill_group(work)  # what the work itself may have left
         return code
 
-    def _wait_beside(self) -> int:
+    def _lend(self) -> int:
         """Lend this machine to the cluster until the first machine is done with it."""
-        first = attempts.folder_of(self.folder, self.part.attempt) / "node-0.json"
-        starts = 1
-        while not first.exists() and self.stopped_at is None:
+        starts = 0
+        while not self._is_over() and self.stopped_at is None:
             self._beat()
-            assert self._cluster is not None
-            if self._cluster.poll() is not None:
-                # Its raylet was killed, or the first machine's was not up yet.
-                if starts == _CLUSTER_STARTS:
-                    return ExitCode.BAD_NODE
+            if self._cluster is not None and self._cluster.poll() is None:
+                time.sleep(_POLL_SECONDS)
+                continue
+            # Nothing runs yet, or its raylet has died: of itself, or because the first one's did.
+            if starts == _CLUSTER_STARTS or not self._head_answers():
+                return ExitCode.BAD_NODE
+            if self._cluster is not None:
                 _kill_group(self._cluster)
-                starts += 1
-                self._start_cluster()
-            time.sleep(_POLL_SECONDS)
-        return ExitCode.DONE if first.exists() else ExitCode.PREEMPTED
+            starts += 1
+            self._start_cluster()
+        return ExitCode.DONE if self._is_over() else ExitCode.PREEMPTED
 
     def _beat(self) -> None:
         """Give a sign of life, every ten seconds."""
@@ -252,16 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, work.stop)
     storage.write_text(attempts.process_of(asked.folder, part.attempt, part.node), str(os.getpid()))
-    try:
-        code = work.run().code
-    except RequestError as error:
-        print(f"trawl: {error}", file=sys.stderr)
-        attempts.write_ending(
-            asked.folder,
-            part.attempt,
-            NodeEnding(part.node, socket.gethostname(), int(ExitCode.USER_ERROR), str(error)),
-        )
-        return ExitCode.USER_ERROR
+    code = work.run().code
     return ExitCode.BAD_NODE if code < 0 else code
 
 

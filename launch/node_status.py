@@ -8,7 +8,6 @@ from typing import Any
 from launch import attempts
 from launch.attempts import NodeEnding
 from launch.job import Job
-from trawl.events import read_events
 
 
 @dataclass(frozen=True)
@@ -32,8 +31,9 @@ def nodes_of(job: Job, folder: Path, attempt: int) -> list[Node]:
     told = {ending.node: ending for ending in attempts.endings(folder, attempt)}
     place = attempts.folder_of(folder, attempt)
     seen = {int(path.stem.split("-")[1]) for path in place.glob("node-*.*")}
-    count = max(_asked(job, folder, attempt), max(seen, default=-1) + 1)
-    return [_node(folder, attempt, number, told.get(number)) for number in range(count)]
+    if not job.place.is_array:  # whose machines come and go
+        seen |= set(range(max(_asked(job, folder, attempt), max(seen, default=-1) + 1)))
+    return [_node(folder, attempt, number, told.get(number)) for number in sorted(seen)]
 
 
 def _asked(job: Job, folder: Path, attempt: int) -> int:
@@ -43,10 +43,10 @@ def _asked(job: Job, folder: Path, attempt: int) -> int:
     """
     if job.place.backend == "ray":
         return 1
-    for event in read_events(folder / attempts.EVENTS):
-        if event["kind"] == "attempt-started" and event["attempt"] == attempt:
-            return int(event.get("nodes", job.place.least_nodes or job.place.nodes))
-    return 0
+    begun = attempts.beginning(folder, attempt)
+    if not begun:
+        return 0
+    return int(begun.get("nodes", job.place.least_nodes or job.place.nodes))
 
 
 def _node(folder: Path, attempt: int, number: int, ending: NodeEnding | None) -> Node:

@@ -13,6 +13,9 @@ class Slurm(Recipe):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
+    array: bool = False
+    """Queue each machine by itself, as a task of a job array: for corpus builds, which begin with
+    the first that starts, and go on as long as there is one."""
     options: list[str] = []
     """Further options of sbatch, each as on its command line: `--constraint=h100`."""
 
@@ -102,6 +105,11 @@ class Place(Recipe):
         """Ranks of a pretraining on each machine."""
         return self.processes or self.gpus or 1
 
+    @property
+    def is_array(self) -> bool:
+        """Whether the machines are tasks of a job array."""
+        return self.backend == "slurm" and self.slurm.array
+
     @model_validator(mode="after")
     def _fits(self) -> Self:
         if self.least_nodes is not None and self.least_nodes > self.nodes:
@@ -115,6 +123,11 @@ class Place(Recipe):
             raise ValueError(
                 f"exclude leaves {len(self.hosts)} of ssh.hosts for {least} nodes; name more, or "
                 "lower nodes or least_nodes"
+            )
+        if self.is_array and (self.nodes == 1 or self.least_nodes is not None):
+            raise ValueError(
+                "slurm.array: each node is queued by itself, and one is enough to begin; give "
+                "nodes of 2 or more, and no least_nodes"
             )
         if self.backend == "kubernetes" and self.container is None:
             raise ValueError("container.image: Kubernetes runs images; name one that has Trawl")

@@ -13,8 +13,8 @@ from trawl.events import EventLog
 
 _POLL_SECONDS = 0.5
 _LOOKS = 10
-# States in which Slurm still means to run a job or runs it.
-LIVE = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "REQUEUED", "SUSPENDED", "STAGE_OUT")
+# States in which Slurm runs a job, or still means to; of an array's tasks the first one counts.
+LIVE = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "REQUEUED", "PENDING")
 
 
 def submit(job: Job, folder: Path) -> str:
@@ -46,24 +46,27 @@ def running(folder: Path) -> str | None:
         return None
     # Between two attempts Slurm may for a moment call the job ended.
     for _ in range(_LOOKS):
-        state = word_for(number)
-        if state in LIVE:
-            return state.lower()
+        live = [word for word in LIVE if word in words_for(number)]
+        if live:
+            return live[0].lower()
         if attempts.was_told(folder, "job-ended"):
             break
         time.sleep(_POLL_SECONDS)
     return None
 
 
-def word_for(number: str) -> str:
-    """Return Slurm's word for a job; none for one that it has forgotten, minutes after its end."""
+def words_for(number: str) -> list[str]:
+    """Return Slurm's words for a job, of an array those for its tasks.
+
+    There are none for one that it has forgotten, minutes after its end.
+    """
     try:
         said = ask("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
     except WorkError as error:
         if "Invalid job id" in str(error):
-            return ""
+            return []
         raise
-    return said.split()[0] if said.split() else ""
+    return said.split()
 
 
 def stop(folder: Path) -> None:
@@ -73,9 +76,10 @@ def stop(folder: Path) -> None:
         return
     with EventLog(folder / attempts.EVENTS) as events:
         events.write("stop-asked", slurm=number)
-    if running(folder) == "pending":
-        ask("scancel", number)
-    else:
+    words = words_for(number)
+    if "PENDING" in words:
+        ask("scancel", "--state=PENDING", number)
+    if words != ["PENDING"]:
         ask("scancel", "--batch", "--signal=TERM", number)
     while running(folder) is not None:
         time.sleep(_POLL_SECONDS)

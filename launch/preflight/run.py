@@ -99,7 +99,7 @@ class Preflight:
         number = slurm.ask("sbatch", "--parsable", str(self.folder / SCRIPT)).split(";")[0].strip()
         try:
             # It may wait in the queue for long before its minutes begin.
-            self._wait(lambda: slurm.word_for(number) not in slurm.LIVE, seconds=None)
+            self._wait(lambda: not set(slurm.LIVE) & set(slurm.words_for(number)), seconds=None)
         finally:
             with contextlib.suppress(Exception):
                 slurm.ask("scancel", number)

@@ -35,6 +35,16 @@ slurm:
     container: {image: "example.org/trawl:1", mounts: ["/data:/data:ro"]}
     slurm: {partition: gpu, account: vision, options: ["--constraint=h200"]}
   secrets: [{variable: AWS_SECRET_ACCESS_KEY, file: /run/secrets/s3}]
+array:
+  run: {corpus: web-demo, changes: ["out=/shared/corpora/web"]}
+  place:
+    backend: slurm
+    nodes: 16
+    cpus: 32
+    hours: 4
+    python: /opt/trawl/bin/python
+    container: {image: "example.org/trawl:1"}
+    slurm: {partition: cpu, array: true}
 ssh:
   place:
     backend: ssh
@@ -76,6 +86,9 @@ COMMON = {"name": "oscar-base", "run": {"pretrain": "oscar-base", "changes": ["s
 JOBS = {name: COMMON | content for name, content in yaml.safe_load(_JOBS).items()}
 
 
+_ARRAY = {"backend": "slurm", "slurm": {"array": True}}
+
+
 def rendered(name: str) -> str:
     texts = render(Job.model_validate(JOBS[name]), FOLDER)
     return "".join(f"## {file}\n{text}" for file, text in texts.items())
@@ -86,7 +99,7 @@ def test_a_job_renders_as_its_golden_file(name: str) -> None:
     assert rendered(name) == (GOLDEN / f"{name}.txt").read_text()
 
 
-@pytest.mark.parametrize("name", ["local", "slurm"])
+@pytest.mark.parametrize("name", ["local", "slurm", "array"])
 def test_scripts_are_shell(name: str, tmp_path: Path) -> None:
     for text in render(Job.model_validate(JOBS[name]), FOLDER).values():
         subprocess.run(["bash", "-n"], input=text, text=True, check=True)
@@ -132,6 +145,9 @@ def test_a_thousand_machines_are_rendered_within_a_second() -> None:
         ({"place": {"backend": "kubernetes"}}, "container.image"),
         ({"place": {"backend": "ray"}}, "ray.address"),
         ({"place": {"backend": "slurm", "nodes": 2, "least_nodes": 3}}, "least_nodes 3"),
+        ({"place": _ARRAY | {"nodes": 2}}, "for corpus builds"),
+        ({"place": _ARRAY}, "nodes of 2 or more"),
+        ({"place": _ARRAY | {"nodes": 2, "least_nodes": 1}}, "no least_nodes"),
         ({"secrets": [{"variable": "A", "kubernetes": "s/k"}]}, "local takes file"),
         ({"secrets": [{"variable": "A B", "file": "/a"}]}, "no name of an environment variable"),
         ({"secrets": [{"variable": "A", "file": "/a", "value": "hush"}]}, "Extra inputs"),

@@ -1,20 +1,19 @@
 """Jobs on a real Slurm of two nodes: queued, watched, stopped, queued again after a node died."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch import attempts, slurm, state
-from launch.job import Job, Work
-from launch.place import Place
+from launch.job import Work
 from launch.place import Slurm as SlurmOptions
 from launch.preflight.limits import Preflight as Limits
 from launch.preflight.run import Preflight
 from tests.cluster.slurm import Slurm, missing
 from tests.cluster.slurm import slurm as running_slurm
+from tests.launch.slurm_jobs import job, start_again_at_once, wait_for_end
 from tests.launch.watching import told, wait_until
 from tests.pretrain import forked, runs
 from tests.pretrain.tiny_corpus import write
@@ -22,7 +21,6 @@ from trawl import storage
 from trawl.errors import RequestError
 from trawl.events import read_events
 
-ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"no {', '.join(missing())} here")
 
 
@@ -39,26 +37,6 @@ def here(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     for name, value in (cluster.environment | {"OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(name, value)
     return cluster
-
-
-def job(name: str, work: Work, **place: object) -> Job:
-    where = {"backend": "slurm", "python": sys.executable, "folder": str(ROOT), **place}
-    return Job(name=name, run=work, place=Place.model_validate(where), grace_seconds=60)
-
-
-def wait_for_end(folder: Path) -> str:
-    wait_until(lambda: slurm.running(folder) is None, folder)
-    return state.state_of(folder).now
-
-
-def start_again_at_once(cluster: Slurm, folder: Path) -> None:
-    """Wait until the job is queued again, and spare it the two minutes for which Slurm holds it.
-
-    Not at once: Slurm tells by whole seconds whether a node's permit is older than its withdrawal.
-    """
-    number = str(slurm.number_of(folder))
-    wait_until(lambda: slurm.running(folder) == "pending", folder)
-    cluster.run("scontrol", "update", f"jobid={number}", "starttime=now+3")
 
 
 def test_a_node_dies_and_the_job_goes_on_with_what_is_left_and_then_on_two_again(
