@@ -2,8 +2,9 @@
 
 python -m launch.batch begin FOLDER --nodes 2     prints the number of the attempt
 python -m launch.batch end FOLDER --attempt 3 --nodes 2     ends with 0 if there is another
-python -m launch.batch again FOLDER --task 7 --code 71     ends with 0 if the task is to come back,
-    and with 3 if the job is over
+python -m launch.batch again FOLDER --task 7 --code 71     ends with 0 if the task is to come back
+
+A job that lost a machine twice comes back as another, which excludes it.
 """
 
 import argparse
@@ -12,7 +13,9 @@ import signal
 import sys
 from pathlib import Path
 
-from launch import attempts
+from launch import attempts, slurm
+from launch.blame import bad_hosts
+from launch.meeting import own_name
 from launch.progress import progress_of
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
@@ -24,7 +27,8 @@ _NO_MORE = 3
 def begin(folder: Path, nodes: int) -> int:
     """Print the number of the attempt that begins on `nodes` machines, if one may."""
     number = attempts.newest(folder) + 1
-    place = {"nodes": nodes, "slurm": os.environ.get("SLURM_JOB_ID")}
+    hosts = slurm.hosts_of_this_job()
+    place = {"nodes": nodes, "hosts": hosts, "slurm": os.environ.get("SLURM_JOB_ID")}
     if not attempts.begin(folder, number, progress_of(attempts.job_of(folder)), **place):
         print("trawl: no retries are left; see the events", file=sys.stderr)
         return _NO_MORE
@@ -39,28 +43,36 @@ def end(folder: Path, number: int, nodes: int) -> int:
     code = attempts.code_of(attempts.endings(folder, number), nodes, led=led)
     progress = progress_of(job)
     stopped = attempts.was_told(folder, "stop-asked")
-    again = attempts.end(folder, number, code, progress, stopped=stopped)
-    return 0 if again else _NO_MORE
+    if not attempts.end(folder, number, code, progress, stopped=stopped):
+        return _NO_MORE
+    bad = set(bad_hosts(folder)) & set(slurm.hosts_of_this_job())
+    return _NO_MORE if bad and slurm.queue_elsewhere(folder, bad_hosts(folder)) else 0
 
 
 def again(folder: Path, task: int, code: int) -> int:
-    """Write how a task of an array ended; 0 if it is to come back, 3 if the job is over.
+    """Write how a task of an array ended; 0 if it is to be queued again as it is.
 
     Like attempts, those count that ended when the build was no further than the time before.
     """
     if any(attempts.was_told(folder, kind) for kind in ("job-ended", "stop-asked")):
+        slurm.cancel_waiting(folder)
         return _NO_MORE
     job = attempts.job_of(folder)
     stopped = code in (ExitCode.PREEMPTED, 128 + signal.SIGTERM)
     cause = attempts.cause_of(ExitCode.PREEMPTED if stopped else ExitCode.BAD_NODE)
     with EventLog(folder / attempts.EVENTS) as events:
-        events.write("task-ended", task=task, code=code, cause=cause, progress=progress_of(job))
+        told = {"host": own_name(), "code": code, "cause": cause, "progress": progress_of(job)}
+        events.write("task-ended", task=task, **told)
     ended = [
         attempts.Attempt(number, event["cause"], event["progress"])
         for number, event in enumerate(attempts.since_submission(folder))
         if event["kind"] == "task-ended" and event["task"] == task
     ]
-    return 0 if attempts.may_go_on(job.retry, ended) else int(ExitCode.FAILURE)
+    if not attempts.may_go_on(job.retry, ended):
+        return _NO_MORE
+    bad, only = bad_hosts(folder), f"--array={task}"
+    elsewhere = own_name() in bad and slurm.queue_elsewhere(folder, bad, only)
+    return _NO_MORE if elsewhere else 0
 
 
 def main(arguments: list[str] | None = None) -> int:

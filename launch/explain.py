@@ -1,6 +1,5 @@
 """Why a job ended, or what holds it up, in one paragraph: who, where, and what to do."""
 
-import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from typing import Any
 from launch import attempts, evidence, output
 from launch.advice import advice
 from launch.attempts import NodeEnding
+from launch.blame import NAMED_HOST
 from launch.evidence import Window, of_kind, within
 from launch.status import AttemptStatus, JobStatus, status_of
 from launch.words import ago, number
@@ -19,8 +19,6 @@ from trawl.errors import RequestError
 _OURS = "trawl: "
 # What becomes of SIGTERM and SIGINT in libraries and shells that obey them in their own way.
 _TOLD_TO_STOP = (15, -15, 130, 143)
-# The watchdog names the machine of the rank that holds up the others.
-_NAMED_HOST = re.compile(r"\((\S+), (?:process \d+, )?while ")
 _MORE_ATTEMPTS = 3
 
 
@@ -87,7 +85,7 @@ def _ended(folder: Path, status: JobStatus, attempt: AttemptStatus) -> Ended:
     if blamed:
         first = blamed[0]
         said = _said(first)
-        named = _NAMED_HOST.search(said)
+        named = NAMED_HOST.search(said)
         return Ended(attempt, code, said, named.group(1) if named else first.host, first.node)
     if code == ExitCode.BAD_NODE:
         heard = {each.node for each in told}

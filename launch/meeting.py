@@ -1,6 +1,12 @@
-"""Where the machines of an attempt reach each other."""
+"""What the machines of an attempt are called, and where they reach each other."""
 
+import os
 import socket
+
+
+def own_name() -> str:
+    """Return what this machine is called: by Slurm, where it runs this."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def own_address(first: str, node: int) -> str:

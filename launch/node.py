@@ -24,7 +24,7 @@ from launch import attempts
 from launch.attempts import NodeEnding
 from launch.command import Part, ray_command, work_command
 from launch.job import Job, Secret
-from launch.meeting import own_address
+from launch.meeting import own_address, own_name
 from pretrain.exit_codes import ExitCode
 from trawl import recipe, storage
 from trawl.errors import RequestError, WorkError
@@ -86,7 +86,7 @@ class NodeWork:
         if self.stopped_at is not None and code == -signal.SIGTERM:
             code = ExitCode.PREEMPTED  # as a build does, which has nothing to save
         said = last_words(log)
-        ending = NodeEnding(part.node, socket.gethostname(), code, said)
+        ending = NodeEnding(part.node, own_name(), code, said)
         attempts.write_ending(self.folder, part.attempt, ending)
         return ending
 
@@ -174,7 +174,7 @@ class NodeWork:
         self._beat_at = time.monotonic()
         # A disk that is full must not end the attempt: the work itself says what it makes of it.
         with contextlib.suppress(OSError, WorkError):
-            attempts.beat(self.folder, self.part.attempt, self.part.node, socket.gethostname())
+            attempts.beat(self.folder, self.part.attempt, self.part.node, own_name())
 
     def _out_of_grace(self) -> bool:
         if self.stopped_at is None:
@@ -215,7 +215,7 @@ def secret_values(secrets: list[Secret]) -> dict[str, str]:
         try:
             values[secret.variable] = Path(secret.file).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            host = socket.gethostname()
+            host = own_name()
             raise RequestError(
                 f"secrets: {secret.variable}: {secret.file} on {host} cannot be read "
                 f"({type(error).__name__}); put it there"

@@ -28,12 +28,16 @@ class Node:
 
 def nodes_of(job: Job, folder: Path, attempt: int) -> list[Node]:
     """Return the machines of `attempt`, those included of which nothing was heard."""
+    hosts = dict(enumerate(attempts.beginning(folder, attempt).get("hosts", [])))
     told = {ending.node: ending for ending in attempts.endings(folder, attempt)}
     place = attempts.folder_of(folder, attempt)
     seen = {int(path.stem.split("-")[1]) for path in place.glob("node-*.*")}
     if not job.place.is_array:  # whose machines come and go
         seen |= set(range(max(_asked(job, folder, attempt), max(seen, default=-1) + 1)))
-    return [_node(folder, attempt, number, told.get(number)) for number in sorted(seen)]
+    return [
+        _node(folder, attempt, number, told.get(number), hosts.get(number, ""))
+        for number in sorted(seen)
+    ]
 
 
 def _asked(job: Job, folder: Path, attempt: int) -> int:
@@ -49,13 +53,13 @@ def _asked(job: Job, folder: Path, attempt: int) -> int:
     return int(begun.get("nodes", job.place.least_nodes or job.place.nodes))
 
 
-def _node(folder: Path, attempt: int, number: int, ending: NodeEnding | None) -> Node:
+def _node(folder: Path, attempt: int, number: int, ending: NodeEnding | None, host: str) -> Node:
     beat = attempts.beat_of(folder, attempt, number)
     log = attempts.log_of(folder, attempt, number)
     written = [path.stat().st_mtime for path in (beat, log) if path.exists()]
     sign_at = max(written, default=None)
     if ending is None:
-        return Node(number, _read(beat).get("host", ""), attempt, sign_at)
+        return Node(number, _read(beat).get("host", host), attempt, sign_at)
     return Node(
         node=number,
         host=ending.host,

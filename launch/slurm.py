@@ -1,6 +1,8 @@
 """The place Slurm: a batch job that queues itself again, known by its number."""
 
+import os
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,8 @@ from trawl.events import EventLog
 
 _POLL_SECONDS = 0.5
 _LOOKS = 10
+_OF_CLIENTS = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
+_IN_USE = ("idle", "allocated", "mixed", "completing", "reserved")
 # States in which Slurm runs a job, or still means to; of an array's tasks the first one counts.
 LIVE = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "REQUEUED", "PENDING")
 
@@ -27,26 +31,64 @@ def submit(job: Job, folder: Path) -> str:
     for name, text in render(job, str(folder)).items():
         storage.write_text(folder / name, text)
     attempts.submit(folder, job)  # before it is queued: it may start at once
-    number = ask("sbatch", "--parsable", str(folder / SCRIPT)).split(";")[0].strip()
+    return f"Slurm job {_queue(folder)}"
+
+
+def _queue(folder: Path, *options: str) -> str:
+    """Hand the batch script to Slurm; returns the number of the Slurm job."""
+    words = ["sbatch", "--parsable", *options, str(folder / SCRIPT)]
+    number = ask(*words).split(";")[0].strip()
     with EventLog(folder / attempts.EVENTS) as events:
         events.write("queued", slurm=number)
-    return f"Slurm job {number}"
+    return number
 
 
-def number_of(folder: Path) -> str | None:
-    """Return the Slurm job of the newest submission, if Slurm took it."""
-    queued = (e for e in attempts.since_submission(folder) if e["kind"] == "queued")
-    return next((str(event["slurm"]) for event in queued), None)
+def queue_elsewhere(folder: Path, hosts: list[str], *options: str) -> bool:
+    """Queue the job's script anew, for machines other than `hosts`; False if that cannot be.
+
+    Slurm lets nobody exclude machines from a job that is not pending, as one is that ends.
+    """
+    place = attempts.job_of(folder).place
+    least = 1 if place.is_array else place.least_nodes or place.nodes
+    bad = sorted({*place.exclude, *hosts})
+    try:
+        if len(_usable(place.slurm.partition) - set(bad)) < least:
+            return False
+        _queue(folder, f"--exclude={','.join(bad)}", *options)
+    except (RequestError, WorkError) as error:
+        print(f"trawl: {', '.join(hosts)} cannot be excluded: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def _usable(partition: str | None) -> set[str]:
+    """Return the nodes that Slurm has in use or may use."""
+    chosen = [f"--partition={partition}"] if partition else []
+    lines = ask("sinfo", "--noheader", "--Node", "--format=%N %T", *chosen).splitlines()
+    states = dict(line.split() for line in lines)
+    return {name for name, state in states.items() if state in _IN_USE}
+
+
+def hosts_of_this_job() -> list[str]:
+    """Return the nodes of the Slurm job that this runs in, in the order of their numbers."""
+    nodes = os.environ.get("SLURM_JOB_NODELIST")
+    return ask("scontrol", "show", "hostnames", nodes).split() if nodes else []
+
+
+def numbers_of(folder: Path) -> list[str]:
+    """Return the Slurm jobs of the newest submission, oldest first; none if Slurm took none."""
+    told = attempts.since_submission(folder)
+    return [str(event["slurm"]) for event in told if event["kind"] == "queued"]
 
 
 def running(folder: Path) -> str | None:
     """Say what Slurm is doing with the job, in its own word, or None if it is over."""
-    number = number_of(folder)
-    if number is None:
+    numbers = numbers_of(folder)
+    if not numbers:
         return None
     # Between two attempts Slurm may for a moment call the job ended.
     for _ in range(_LOOKS):
-        live = [word for word in LIVE if word in words_for(number)]
+        live = [word for word in LIVE if word in words_for(*numbers)]
         if live:
             return live[0].lower()
         if attempts.was_told(folder, "job-ended"):
@@ -55,13 +97,14 @@ def running(folder: Path) -> str | None:
     return None
 
 
-def words_for(number: str) -> list[str]:
-    """Return Slurm's words for a job, of an array those for its tasks.
+def words_for(*numbers: str) -> list[str]:
+    """Return Slurm's words for jobs, of an array those for its tasks.
 
     There are none for one that it has forgotten, minutes after its end.
     """
+    chosen = f"--jobs={','.join(numbers)}"
     try:
-        said = ask("squeue", "--noheader", "--states=all", "--format=%T", f"--jobs={number}")
+        said = ask("squeue", "--noheader", "--states=all", "--format=%T", chosen)
     except WorkError as error:
         if "Invalid job id" in str(error):
             return []
@@ -71,24 +114,34 @@ def words_for(number: str) -> list[str]:
 
 def stop(folder: Path) -> None:
     """Tell the job to save and end, and not to be queued again; return when it has ended."""
-    number = number_of(folder)
-    if number is None or running(folder) is None:
+    numbers = numbers_of(folder)
+    if running(folder) is None:
         return
     with EventLog(folder / attempts.EVENTS) as events:
-        events.write("stop-asked", slurm=number)
-    words = words_for(number)
-    if "PENDING" in words:
-        ask("scancel", "--state=PENDING", number)
-    if words != ["PENDING"]:
-        ask("scancel", "--batch", "--signal=TERM", number)
+        events.write("stop-asked", slurm=numbers[-1])
+    cancel_waiting(folder)
+    if {"RUNNING", "SUSPENDED"} & set(words_for(*numbers)):
+        ask("scancel", "--batch", "--signal=TERM", *numbers)
     while running(folder) is not None:
         time.sleep(_POLL_SECONDS)
 
 
+def cancel_waiting(folder: Path) -> None:
+    """Take out of the queue what has not begun, as tasks of an array whose job is over."""
+    numbers = numbers_of(folder)
+    if "PENDING" in words_for(*numbers):
+        ask("scancel", "--state=PENDING", *numbers)
+
+
 def ask(*words: str) -> str:
     """Run one of Slurm's commands and return what it prints."""
+    environment = dict(os.environ)
+    if "SLURM_JOB_ID" in environment:  # the options of this job are none of another's
+        known = [key for key in environment if key.startswith("SLURM_") and key not in _OF_CLIENTS]
+        for key in known:
+            del environment[key]
     try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     except FileNotFoundError as error:
         raise RequestError(
             f"{words[0]} is not on this machine; submit where Slurm's commands are"

@@ -41,11 +41,9 @@ trap 'scancel --quiet --signal=TERM "$task"' TERM
 srun --ntasks=1 {srun}\\
   {python} -m launch.array {folder} --task "$SLURM_ARRAY_TASK_ID" --host "${{address:-$own}}" &
 {wait}
-{python} -m launch.batch again {folder} --task "$SLURM_ARRAY_TASK_ID" --code "$code"
-case "$?" in
-  0) scontrol requeue "$task" ;;
-  3) scancel --quiet --state=PENDING "$SLURM_ARRAY_JOB_ID" ;;
-esac
+if {python} -m launch.batch again {folder} --task "$SLURM_ARRAY_TASK_ID" --code "$code"; then
+  scontrol requeue "$task"
+fi
 exit "$code"
 """
 _WAIT = """\

@@ -29,6 +29,6 @@ def start_again_at_once(cluster: Slurm, folder: Path) -> None:
 
     Not at once: Slurm tells by whole seconds whether a node's permit is older than its withdrawal.
     """
-    number = str(slurm.number_of(folder))
+    number = slurm.numbers_of(folder)[-1]
     wait_until(lambda: slurm.running(folder) == "pending", folder)
     cluster.run("scontrol", "update", f"jobid={number}", "starttime=now+3")

@@ -1,12 +1,14 @@
 """Jobs on a real Slurm of two nodes: queued, watched, stopped, queued again after a node died."""
 
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from launch import attempts, slurm, state
+from launch.explain import explanation
 from launch.job import Work
 from launch.place import Slurm as SlurmOptions
 from launch.preflight.limits import Preflight as Limits
@@ -67,7 +69,7 @@ def test_a_node_dies_and_the_job_goes_on_with_what_is_left_and_then_on_two_again
     wait_until(lambda: len(runs.lines(run)) > before + 25, folder)
     here.start_node("n2")
     # As before the end of its time: the batch shell is told, and the job queues itself again.
-    here.run("scancel", "--batch", "--signal=TERM", str(slurm.number_of(folder)))
+    here.run("scancel", "--batch", "--signal=TERM", slurm.numbers_of(folder)[-1])
     start_again_at_once(here, folder)
     assert wait_for_end(folder) == "done", told(folder)
 
@@ -96,6 +98,26 @@ def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
     refused = job("refused", Work(corpus="a.yaml"), slurm=SlurmOptions(partition="none"))
     with pytest.raises(RequestError, match="partition"):
         slurm.submit(refused, tmp_path / "refused")
+
+
+def test_a_machine_that_fails_twice_is_excluded(here: Slurm, tmp_path: Path) -> None:
+    # On n1 the agent of a machine ends at once, as where Python or its disk is broken.
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\ncase "$SLURMD_NODENAME $*" in "n1 -m launch.node"*) exit 9 ;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    folder = tmp_path / "job"
+    slurm.submit(job("sick", Work(corpus="none.yaml"), python=str(python)), folder)
+    wait_until(lambda: attempts.was_told(folder, "attempt-ended"), folder)
+    start_again_at_once(here, folder)
+    assert wait_for_end(folder) == "user-error", told(folder)
+    begun = [e for e in read_events(folder / "events.jsonl") if e["kind"] == "attempt-started"]
+    assert [event["hosts"] for event in begun] == [["n1"], ["n1"], ["n2"]]
+    assert [each.cause for each in attempts.history(folder)] == ["bad-node"] * 2 + ["user-error"]
+    assert len(slurm.numbers_of(folder)) == 2
+    assert "(machine 0, n2)" in explanation(folder)
 
 
 def test_preflight_is_a_job_of_the_queue_and_names_what_the_nodes_lack(
