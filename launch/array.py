@@ -8,7 +8,6 @@ the leader ends or falls silent, another task leads the next attempt, which goes
 """
 
 import argparse
-import os
 import signal
 import socket
 import sys
@@ -18,7 +17,7 @@ from types import FrameType
 
 from launch import attempts
 from launch.command import Part
-from launch.job import Job
+from launch.meeting import free_port
 from launch.node import NodeWork
 from launch.progress import progress_of
 from pretrain.exit_codes import ExitCode
@@ -33,9 +32,10 @@ _REFUSALS = 3
 class Leader:
     """The task that leads an attempt, as another sees it."""
 
-    def __init__(self, job: Job, folder: Path, number: int) -> None:
-        self.host = str(attempts.beginning(folder, number).get("host", ""))
-        self._port, self._folder, self._number = job.place.port, folder, number
+    def __init__(self, folder: Path, number: int) -> None:
+        told = attempts.beginning(folder, number)
+        self.host, self.port = str(told["host"]), int(told["port"])
+        self._folder, self._number = folder, number
         self._looked_at = -_LOOK_SECONDS
         self._heard_at = time.monotonic()
         self._beat = 0
@@ -59,7 +59,7 @@ class Leader:
         if beat != self._beat:
             self._beat, self._heard_at = beat, now
         try:
-            socket.create_connection((self.host, self._port), _LOOK_SECONDS).close()
+            socket.create_connection((self.host, self.port), _LOOK_SECONDS).close()
             self._answered, self._refusals = True, 0
         except ConnectionRefusedError:
             self._refusals += self._answered
@@ -116,16 +116,16 @@ class ArrayTask:
 
     def _lend(self, number: int) -> int:
         """Be a machine of attempt `number` until its leader is done with it."""
-        leader = Leader(self.job, self.folder, number)
-        return self._do(self._part(number, self.task + 1, leader.host), leader)
+        leader = Leader(self.folder, number)
+        return self._do(leader.port, self._part(number, self.task + 1, leader.host), leader)
 
     def _lead(self, number: int) -> int:
         """Begin attempt `number`, unless another has, and run the build."""
-        place = {"nodes": self.job.place.nodes, "host": self.host, "task": self.task}
-        place["slurm"] = os.environ.get("SLURM_ARRAY_JOB_ID", "")
-        if not attempts.begin(self.folder, number, progress_of(self.job), **place):
+        port = free_port(self.job.place.port)  # of several tasks on a machine each may lead a job
+        meet = {"host": self.host, "port": port, "task": self.task}
+        if not attempts.begin(self.folder, number, progress_of(self.job), **meet):
             return ExitCode.DONE
-        self._do(self._part(number, 0, self.host))
+        self._do(port, self._part(number, 0, self.host))
         code = attempts.code_of(attempts.endings(self.folder, number), 1, led=True)
         stopped = attempts.was_told(self.folder, "stop-asked")
         attempts.end(self.folder, number, code, progress_of(self.job), stopped=stopped)
@@ -135,8 +135,10 @@ class ArrayTask:
         identity = attempts.identity(self.folder)
         return Part(number, self.job.place.nodes, node, first, identity)
 
-    def _do(self, part: Part, leader: Leader | None = None) -> int:
-        self._work = NodeWork(self.job, self.folder, part, leader.is_over if leader else None)
+    def _do(self, port: int, part: Part, leader: Leader | None = None) -> int:
+        place = self.job.place.model_copy(update={"port": port})
+        job = self.job.model_copy(update={"place": place})
+        self._work = NodeWork(job, self.folder, part, leader.is_over if leader else None)
         if self._stopped:
             self._work.stop()
         return self._work.run().code

@@ -9,6 +9,18 @@ def own_name() -> str:
     return os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
+def free_port(wanted: int) -> int:
+    """Return the port `wanted`, or any that is free where something on this machine has it."""
+    for port in (wanted, 0):
+        with socket.socket() as listener:
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
+            return int(listener.getsockname()[1])
+    return wanted
+
+
 def own_address(first: str, node: int) -> str:
     """Return where others reach this machine: where it speaks from on the way to the first."""
     if node == 0:

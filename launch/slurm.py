@@ -88,12 +88,16 @@ def running(folder: Path) -> str | None:
         return None
     # Between two attempts Slurm may for a moment call the job ended.
     for _ in range(_LOOKS):
-        live = [word for word in LIVE if word in words_for(*numbers)]
+        words = words_for(*numbers)
+        live = [word for word in LIVE if word in words]
         if live:
             return live[0].lower()
         if attempts.was_told(folder, "job-ended"):
-            break
+            return None
         time.sleep(_POLL_SECONDS)
+    if "CANCELLED" in words and not attempts.was_told(folder, "stop-asked"):
+        with EventLog(folder / attempts.EVENTS) as events:
+            events.write("job-ended", cause="cancelled", code=None)
     return None
 
 
@@ -129,7 +133,7 @@ def stop(folder: Path) -> None:
 def cancel_waiting(folder: Path) -> None:
     """Take out of the queue what has not begun, as tasks of an array whose job is over."""
     numbers = numbers_of(folder)
-    if "PENDING" in words_for(*numbers):
+    if numbers and "PENDING" in words_for(*numbers):
         ask("scancel", "--state=PENDING", *numbers)
 
 

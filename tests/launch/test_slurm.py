@@ -100,6 +100,15 @@ def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
         slurm.submit(refused, tmp_path / "refused")
 
 
+def test_a_job_that_is_cancelled_by_hand_is_not_called_lost(here: Slurm, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    held = job("held", Work(corpus="none.yaml"), slurm=SlurmOptions(options=["--hold"]))
+    slurm.submit(held, folder)
+    here.run("scancel", *slurm.numbers_of(folder))
+    assert wait_for_end(folder) == "cancelled"
+    assert "Job held ended: cancelled, no attempt yet." in explanation(folder)
+
+
 def test_a_machine_that_fails_twice_is_excluded(here: Slurm, tmp_path: Path) -> None:
     # On n1 the agent of a machine ends at once, as where Python or its disk is broken.
     python = tmp_path / "python"
