@@ -177,6 +177,14 @@ def beginning(job_folder: Path, number: int) -> dict[str, Any]:
     return {}
 
 
+def hosts_of(job_folder: Path, number: int) -> list[str]:
+    """Return the machines of attempt `number`, as its place calls them, as far as it said."""
+    for event in read_events(job_folder / EVENTS):
+        if event.get("attempt") == number and "hosts" in event:
+            return list(event["hosts"])
+    return []
+
+
 def may_go_on(retry: Retry, attempts: Iterable[Attempt]) -> bool:
     """Say whether there may be another attempt after these, which have all ended.
 

@@ -30,16 +30,19 @@ def bad_hosts(folder: Path) -> list[str]:
 def _at_fault(folder: Path, number: int) -> set[str]:
     """Return the hosts at fault for an attempt: those named, or that said so, or left no word.
 
-    What befell all of several machines is the fault of none.
+    They are called as their place calls them. What befell all of several is the fault of none.
     """
     nodes = nodes_of(attempts.job_of(folder), folder, number)
-    found = {
-        node.host
+    known = dict(enumerate(attempts.hosts_of(folder, number)))
+    names = {node.node: known.get(node.node, node.host) for node in nodes}
+    faulty = {
+        node.node
         for node in nodes
         if (node.code is None or node.code < 0 or node.code == ExitCode.BAD_NODE)
         and LOST not in node.message
     }
-    named = {match[1] for node in nodes if (match := NAMED_HOST.search(node.message))}
-    hosts = {node.host for node in nodes}
-    found = named & hosts or found
-    return set() if found == hosts and len(hosts) > 1 else found - {""}
+    said = {match[1] for node in nodes if (match := NAMED_HOST.search(node.message))}
+    faulty = {node.node for node in nodes if node.host in said} or faulty
+    if len(faulty) == len(nodes) > 1:
+        return set()
+    return {names[node] for node in faulty} - {""}

@@ -28,12 +28,13 @@ class Node:
 
 def nodes_of(job: Job, folder: Path, attempt: int) -> list[Node]:
     """Return the machines of `attempt`, those included of which nothing was heard."""
-    hosts = dict(enumerate(attempts.beginning(folder, attempt).get("hosts", [])))
+    hosts = dict(enumerate(attempts.hosts_of(folder, attempt)))
     told = {ending.node: ending for ending in attempts.endings(folder, attempt)}
     place = attempts.folder_of(folder, attempt)
     seen = {int(path.stem.split("-")[1]) for path in place.glob("node-*.*")}
     if not job.place.is_array:  # whose machines come and go
-        seen |= set(range(max(_asked(job, folder, attempt), max(seen, default=-1) + 1)))
+        count = max(_asked(job, folder, attempt), len(hosts), max(seen, default=-1) + 1)
+        seen = set(range(count))
     return [
         _node(folder, attempt, number, told.get(number), hosts.get(number, ""))
         for number in sorted(seen)

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from launch import attempts
+from launch.blame import bad_hosts
 from launch.job import Job
 from launch.local import running, stop, submit
 from launch.rendering.ssh import command, host_command
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
+from trawl.events import EventLog
 from trawl.parent import die_with_parent
 
 __all__ = ["SshAttempt", "running", "stop", "submit"]
@@ -58,8 +60,13 @@ class SshAttempt:
     def run(self) -> int:
         """Run the attempt to its end and return its code; a machine that left no word is bad."""
         place = self.job.place
-        self.hosts = reachable(self.job)[: place.nodes]
-        if len(self.hosts) < (place.least_nodes or place.nodes):
+        least = place.least_nodes or place.nodes
+        answering, bad = reachable(self.job), bad_hosts(self.folder)
+        good = [host for host in answering if host not in bad]
+        self.hosts = (good if len(good) >= least else answering)[: place.nodes]
+        with EventLog(self.folder / attempts.EVENTS) as events:
+            events.write("machines", attempt=self.number, hosts=self.hosts)
+        if len(self.hosts) < least:
             return ExitCode.BAD_NODE
         first = address_of(self.job, self.hosts[0])
         logs = attempts.folder_of(self.folder, self.number)

@@ -1,5 +1,7 @@
 """Local jobs: rendered, started, watched, stopped, and tried again only when that may help."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +12,9 @@ import pytest
 from launch import attempts, local, state
 from launch.attempts import Attempt, allowed, cause_of, may_go_on
 from launch.job import Job, Retry, Work
-from tests.launch.watching import told
+from tests.data_pipeline import builds
+from tests.launch.watching import told, wait_until
+from tests.trawl.demo.small_web import small_web
 from trawl.errors import RequestError
 from trawl.events import read_events
 
@@ -33,6 +37,33 @@ def test_a_wrong_request_burns_no_retry(tmp_path: Path) -> None:
     local.submit(job, tmp_path)
     assert wait_for_end(tmp_path) == "user-error"
     assert attempts.newest(tmp_path) == 2
+
+
+def drivers(out: Path) -> list[int]:
+    """The processes that drive the build of the corpus at `out`."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            line = (process / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if b"\0corpus\0build\0" in line and f"out={out}\0".encode() in line:
+            found.append(int(process.name))
+    return found
+
+
+def test_a_corpus_is_built_though_its_driver_is_killed(tmp_path: Path) -> None:
+    out, folder = tmp_path / "out", tmp_path / "job"
+    arguments = builds.warc_build(str(out), small_web() / "warc" / "07.warc.gz")
+    changes = [word for word in arguments if "=" in word]
+    work = Work(corpus="web-demo", changes=[*changes, f"out={out}"])
+    local.submit(Job(name="a", run=work), folder)
+    wait_until(lambda: len(list((out / "ledger").glob("download/*.json"))) > 0, folder)
+    for driver in drivers(out):
+        os.kill(driver, signal.SIGKILL)
+    assert wait_for_end(folder) == "done", told(folder)
+    assert [each.cause for each in attempts.history(folder)] == ["bad-node", "done"]
+    builds.trawl_corpus("verify", str(out))
 
 
 def test_a_stopped_job_leaves_no_process(tmp_path: Path) -> None:

@@ -100,6 +100,34 @@ def test_a_wrong_request_burns_no_retry_and_a_refused_script_is_told(
         slurm.submit(refused, tmp_path / "refused")
 
 
+@pytest.mark.soak
+def test_a_training_that_is_cancelled_amid_a_checkpoint_loses_nothing(
+    here: Slurm, tmp_path: Path
+) -> None:
+    web = write(tmp_path / "web", "web", 24)
+    recipes = {}
+    for name in ("run", "alone"):
+        content = runs.recipe(web, web, str(tmp_path / name))
+        content["stages"] = content["stages"][:1]
+        content["stages"][0]["steps"] = 60
+        content["checkpoint"] |= {"every_steps": 1, "grace_seconds": 60.0}
+        recipes[name] = runs.write_recipe(tmp_path / f"{name}.yaml", content)
+    run, folder = tmp_path / "run", tmp_path / "job"
+    asked = job("cancelled", Work(pretrain=str(recipes["run"])))
+    for steps in (5, 20):
+        slurm.submit(asked, folder)
+        wait_until(lambda steps=steps: len(runs.lines(run)) > steps, folder)
+        here.run("scancel", *slurm.numbers_of(folder))
+        assert wait_for_end(folder) == "cancelled", told(folder)
+        assert runs.ranks_of(recipes["run"]) == []
+    slurm.submit(asked, folder)
+    assert wait_for_end(folder) == "done", told(folder)
+    forked.run(recipes["alone"], 1)
+    losses = [[line["loss"] for line in runs.lines(tmp_path / name)] for name in recipes]
+    assert losses[0] == losses[1]
+    assert (run / "stages" / "out" / "model.safetensors").exists()
+
+
 def test_a_job_that_is_cancelled_by_hand_is_not_called_lost(here: Slurm, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     held = job("held", Work(corpus="none.yaml"), slurm=SlurmOptions(options=["--hold"]))

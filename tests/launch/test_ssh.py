@@ -89,6 +89,26 @@ def test_a_link_is_cut_and_the_job_goes_on_with_the_host_that_answers_and_then_w
     assert runs.ranks_of(recipe) == []
 
 
+def test_a_host_that_fails_twice_is_left_out(two: Hosts, tmp_path: Path) -> None:
+    first, second = two.addresses
+    # On the first host the agent of a machine ends at once, as where its Python is broken.
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\nif ip -4 address | grep -q " {first}/"; then exit 9; fi\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    folder = tmp_path / "job"
+    asked = job(two, tmp_path / "none.yaml")
+    place = asked.place.model_copy(update={"nodes": 1, "least_nodes": 1, "python": str(python)})
+    ssh.submit(asked.model_copy(update={"place": place}), folder)
+    wait_until(lambda: not ssh.running(folder), folder)
+    assert state.state_of(folder).now == "user-error", told(folder)
+    hosts = [attempts.hosts_of(folder, number) for number in (1, 2, 3)]
+    assert hosts == [[first], [first], [second]]
+    assert [each.cause for each in attempts.history(folder)] == ["bad-node"] * 2 + ["user-error"]
+
+
 def test_a_stopped_job_saves_on_every_host_and_leaves_nothing(two: Hosts, tmp_path: Path) -> None:
     web = write(tmp_path / "web", "web", 24)
     content = runs.recipe(web, web, str(tmp_path / "run"))
