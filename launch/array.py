@@ -99,11 +99,13 @@ class ArrayTask:
             number = attempts.newest(self.folder)
             if self._is_led(number):
                 code = self._lend(number)
+                if code != ExitCode.DONE:
+                    return code
                 self._over = number
             else:
                 code = self._lead(number + 1)
-            if code == ExitCode.BAD_NODE:
-                return code
+                if code == ExitCode.BAD_NODE:
+                    return code  # on another machine it may do better, and another task leads
         return ExitCode.PREEMPTED
 
     def _is_led(self, number: int) -> bool:

@@ -30,10 +30,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def here(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Slurm:
+def here(cluster: Slurm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Slurm]:
     for name, value in (cluster.environment | {"OMP_NUM_THREADS": "1"}).items():
         monkeypatch.setenv(name, value)
-    return cluster
+    yield cluster
+    cluster.run("scancel", "--me")  # what a test that failed has left
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,13 @@ def test_tasks_of_an_array_are_preempted_come_back_and_are_stopped(
     asked = job("array", work(out), port=free_ports(1)[0], slurm={"array": True}, **PLACE)
     slurm.submit(asked, folder)
     (number,) = slurm.numbers_of(folder)
-    wait_until(lambda: units(out, "collect") > 0, folder)
-    lender = f"{number}_{1 - attempts.beginning(folder, 1)['task']}"
-    here.run("scancel", "--batch", "--signal=TERM", lender)
+    wait_until(lambda: attempts.newest(folder) == 1, folder)
+    task = 1 - attempts.beginning(folder, 1)["task"]
+    wait_until(lambda: attempts.beat_of(folder, 1, task + 1).exists(), folder)
+    here.run("scancel", "--batch", "--signal=TERM", f"{number}_{task}")
     wait_until(lambda: attempts.was_told(folder, "task-ended"), folder)
     wait_until(lambda: "PENDING" in slurm.words_for(number), folder)
-    here.run("scontrol", "update", f"jobid={lender}", "starttime=now+3")
+    here.run("scontrol", "update", f"jobid={number}_{task}", "starttime=now+3")
     slurm.stop(folder)
     assert slurm.running(folder) is None
     assert state.state_of(folder).now in ("preempted", "done"), told(folder)
@@ -133,9 +135,11 @@ def test_a_ray_cluster_of_two_nodes_builds_though_one_dies(
     slurm.submit(asked, folder)
     wait_until(lambda: units(out, "download") > 0, folder)
     here.kill_node("n2")
-    start_again_at_once(here, folder)
-    assert wait_for_end(folder) == "done", told(folder)
-    begun = [attempts.beginning(folder, number)["hosts"] for number in (1, 2)]
+    try:
+        start_again_at_once(here, folder)
+        assert wait_for_end(folder) == "done", told(folder)
+    finally:
+        here.start_node("n2")
+    begun = [attempts.hosts_of(folder, number) for number in (1, 2)]
     assert begun == [["n1", "n2"], ["n1"]]
     assert manifest_sha256(str(out)) == alone
-    here.start_node("n2")
