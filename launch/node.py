@@ -35,6 +35,8 @@ _POLL_SECONDS = 0.2
 _BEAT_SECONDS = 10.0
 _CLUSTER_STARTS = 6
 _HEAD_SECONDS = 300.0
+# How a build ends that was not ended from outside.
+_OWN_WORDS = (ExitCode.DONE, ExitCode.USER_ERROR, ExitCode.DATA_ERROR, ExitCode.STALE)
 
 
 class NodeWork:
@@ -83,8 +85,8 @@ class NodeWork:
             finally:
                 if self._cluster is not None:
                     _kill_group(self._cluster)
-        if self.stopped_at is not None and code == -signal.SIGTERM:
-            code = ExitCode.PREEMPTED  # as a build does, which has nothing to save
+        if self.stopped_at is not None and self._has_no_word_for_it(code):
+            code = ExitCode.PREEMPTED
         said = last_words(log)
         ending = NodeEnding(part.node, own_name(), code, said)
         attempts.write_ending(self.folder, part.attempt, ending)
@@ -103,6 +105,16 @@ class NodeWork:
         if self.stopped_at is not None:
             self._signal(signal.SIGTERM)
         return self._wait(self._work)
+
+    def _has_no_word_for_it(self, code: int) -> bool:
+        """Whether work that was told to stop ended with `code` because it was.
+
+        A build has nothing to save, and fails in the middle of something, or for want of its Ray
+        cluster: Slurm tells every process of a job at once.
+        """
+        if self.job.run.corpus is None:
+            return code == -signal.SIGTERM  # before it could listen
+        return code not in _OWN_WORDS
 
     def _start_cluster(self) -> None:
         """Start this machine's part of the Ray cluster of a build on several."""

@@ -78,6 +78,7 @@ def test_a_stopped_job_leaves_no_process(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is running"):
         local.submit(Job(name="a", run=Work(corpus=str(recipe))), folder)
     local.stop(folder)
+    assert state.state_of(folder).now == "preempted"
     left = subprocess.run(["pgrep", "-f", str(recipe)], capture_output=True, text=True)
     assert left.stdout == ""
     assert [event["kind"] for event in read_events(folder / "events.jsonl")][-1] == "job-ended"

@@ -140,6 +140,8 @@ def test_a_ray_cluster_of_two_nodes_builds_though_one_dies(
         assert wait_for_end(folder) == "done", told(folder)
     finally:
         here.start_node("n2")
+    # What is left of the job is told to stop.
+    assert [each.cause for each in attempts.history(folder)] == ["preempted", "done"]
     begun = [attempts.hosts_of(folder, number) for number in (1, 2)]
     assert begun == [["n1", "n2"], ["n1"]]
     assert manifest_sha256(str(out)) == alone
