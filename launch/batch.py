@@ -42,7 +42,7 @@ def end(folder: Path, number: int, nodes: int) -> int:
     led = job.run.corpus is not None
     code = attempts.code_of(attempts.endings(folder, number), nodes, led=led)
     progress = progress_of(job)
-    stopped = attempts.was_told(folder, "stop-asked")
+    stopped = attempts.was_told(folder, "stop-asked") or slurm.is_cancelled()
     if not attempts.end(folder, number, code, progress, stopped=stopped):
         return _NO_MORE
     bad = set(bad_hosts(folder)) & set(slurm.hosts_of_this_job())
@@ -56,6 +56,8 @@ def again(folder: Path, task: int, code: int) -> int:
     """
     if any(attempts.was_told(folder, kind) for kind in ("job-ended", "stop-asked")):
         slurm.cancel_waiting(folder)
+        return _NO_MORE
+    if slurm.is_cancelled():
         return _NO_MORE
     job = attempts.job_of(folder)
     stopped = code in (ExitCode.PREEMPTED, 128 + signal.SIGTERM)

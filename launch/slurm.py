@@ -69,6 +69,18 @@ def _usable(partition: str | None) -> set[str]:
     return {name for name, state in states.items() if state in _IN_USE}
 
 
+def is_cancelled() -> bool:
+    """Say whether somebody cancelled the Slurm job, or the task of an array, that this runs in."""
+    number = os.environ.get("SLURM_JOB_ID")
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        number = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    if number is None:
+        return False
+    # While it ends Slurm calls it COMPLETING, but finds it by what it will be.
+    chosen = ["--states=CANCELLED", f"--jobs={number}"]
+    return bool(ask("squeue", "--noheader", "--format=%A", *chosen).strip())
+
+
 def hosts_of_this_job() -> list[str]:
     """Return the nodes of the Slurm job that this runs in, in the order of their numbers."""
     nodes = os.environ.get("SLURM_JOB_NODELIST")

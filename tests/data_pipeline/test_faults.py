@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from data_pipeline import scheduling
 from data_pipeline.cluster import cluster
 from data_pipeline.recipe import Compute, CorpusRecipe
 from data_pipeline.scheduling import PHASES, Driver, Scheduler, attempt
@@ -103,10 +104,13 @@ def test_dead_workers_are_replaced_and_hopeless_units_are_named(
                 assert storage.read_text(place) == entry.name
         marks = tmp_path / "fails-marks"
         marks.mkdir()
-        scheduler = Scheduler(str(tmp_path / "fails"), RECIPE, cpus, log)
+        # As where a machine has come since.
+        monkeypatch.setattr(scheduling, "_SIZE_SECONDS", 0.01)
+        scheduler = Scheduler(str(tmp_path / "fails"), RECIPE, cpus - 1, log)
         with pytest.raises(WorkError, match="unit test/0 failed 3 times: no image at all"):
             scheduler.run("test", _units(marks, fails=True))
         assert len(list(marks.iterdir())) == 3
+        assert scheduler.cpus == cpus
     crashes = [e for e in read_events(log_place) if e.get("nature") == "crash"]
     assert len(crashes) == 4
 
