@@ -42,8 +42,9 @@ def end(folder: Path, number: int, nodes: int) -> int:
     led = job.run.corpus is not None
     code = attempts.code_of(attempts.endings(folder, number), nodes, led=led)
     progress = progress_of(job)
-    stopped = attempts.was_told(folder, "stop-asked") or slurm.is_cancelled()
-    if not attempts.end(folder, number, code, progress, stopped=stopped):
+    stopped = attempts.was_told(folder, "stop-asked")
+    again = attempts.end(folder, number, code, progress, stopped=stopped)
+    if not again or slurm.is_cancelled():
         return _NO_MORE
     bad = set(bad_hosts(folder)) & set(slurm.hosts_of_this_job())
     return _NO_MORE if bad and slurm.queue_elsewhere(folder, bad_hosts(folder)) else 0

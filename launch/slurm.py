@@ -16,7 +16,7 @@ from trawl.events import EventLog
 _POLL_SECONDS = 0.5
 _LOOKS = 10
 _OF_CLIENTS = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS")
-_IN_USE = ("idle", "allocated", "mixed", "completing", "reserved")
+_IN_USE = ("idle", "allocated", "mixed", "completing", "reserved", "planned")
 # States in which Slurm runs a job, or still means to; of an array's tasks the first one counts.
 LIVE = ("RUNNING", "COMPLETING", "CONFIGURING", "SUSPENDED", "STAGE_OUT", "REQUEUED", "PENDING")
 
@@ -66,19 +66,27 @@ def _usable(partition: str | None) -> set[str]:
     chosen = [f"--partition={partition}"] if partition else []
     lines = ask("sinfo", "--noheader", "--Node", "--format=%N %T", *chosen).splitlines()
     states = dict(line.split() for line in lines)
-    return {name for name, state in states.items() if state in _IN_USE}
+    # A sign behind the state tells of power, but for `*`: that the node does not respond.
+    return {name for name, state in states.items() if state.rstrip("~#%-^@") in _IN_USE}
 
 
 def is_cancelled() -> bool:
-    """Say whether somebody cancelled the Slurm job, or the task of an array, that this runs in."""
+    """Say whether somebody has cancelled the Slurm job, or the task of an array, that this runs in.
+
+    Slurm tells of a job that it ends no more than that, and for what reason: none is a person's
+    will, or its own to queue it again. In both cases nobody else is to do that.
+    """
     number = os.environ.get("SLURM_JOB_ID")
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         number = f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     if number is None:
         return False
-    # While it ends Slurm calls it COMPLETING, but finds it by what it will be.
-    chosen = ["--states=CANCELLED", f"--jobs={number}"]
-    return bool(ask("squeue", "--noheader", "--format=%A", *chosen).strip())
+    try:
+        told = ask("scontrol", "--oneliner", "show", "job", number).split()
+    except WorkError:  # the controller is away for a moment: that must not end the job
+        return False
+    preempted = any(word.startswith("PreemptTime=2") for word in told)
+    return "JobState=COMPLETING" in told and "Reason=None" in told and not preempted
 
 
 def hosts_of_this_job() -> list[str]:
