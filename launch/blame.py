@@ -18,8 +18,9 @@ _STRIKES = 2
 def bad_hosts(folder: Path) -> list[str]:
     """Return the hosts that were at fault twice since the job was submitted, in their order."""
     strikes: Counter[str] = Counter()
+    array = attempts.job_of(folder).place.is_array  # whose tasks tell of themselves
     for attempt in attempts.history(folder):
-        if attempt.cause == "bad-node":
+        if attempt.cause == "bad-node" and not array:
             strikes.update(_at_fault(folder, attempt.number))
     for event in attempts.since_submission(folder):
         if event["kind"] == "task-ended" and event["cause"] == "bad-node":

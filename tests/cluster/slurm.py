@@ -86,7 +86,7 @@ class Slurm:
     def kill_node(self, name: str) -> None:
         """Kill a node as a machine dies: its daemon, and whatever runs on it."""
         daemon = self.daemons.pop(name)
-        steps = _on_node(name)
+        steps = self._on_node(name)
         for process in [daemon.pid, *steps]:
             try:
                 os.kill(process, signal.SIGKILL)
@@ -141,10 +141,28 @@ class Slurm:
         up = self.daemons[name].poll() is None and time.monotonic() < deadline
         assert up, (self.folder / f"{name}.out").read_text()
 
+    def _on_node(self, name: str) -> list[int]:
+        """Return what a node's slurmd started: processes that have its name and this Slurm's
+        configuration from it, and the step daemons above them, first."""
+        marks = {f"SLURMD_NODENAME={name}", f"SLURM_CONF={self.environment['SLURM_CONF']}"}
+        steps, found = set(), []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                environment = (folder / "environ").read_text(errors="replace").split("\0")
+                parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+                above = Path("/proc", str(parent), "cmdline").read_bytes()
+            except OSError:
+                continue
+            if marks <= set(environment):
+                found.append(int(folder.name))
+                if above.startswith(b"slurmstepd"):
+                    steps.add(parent)
+        return [*steps, *found]
+
     def stop(self) -> None:
         """Stop everything, jobs first."""
         for name in [name for name in NODES if name in self.daemons]:
-            for process in _on_node(name):
+            for process in self._on_node(name):
                 _kill(process)
         for daemon in self.daemons.values():
             _kill(daemon.pid)
@@ -162,24 +180,6 @@ def _answers(folder: Path, environment: dict[str, str]) -> bool:
     environment = {**os.environ, **environment}
     done = subprocess.run(["scontrol", "ping"], env=environment, capture_output=True, check=False)
     return b"UP" in done.stdout
-
-
-def _on_node(name: str) -> list[int]:
-    """Return what a node's slurmd started: processes that have its name from it, and the step
-    daemons above them, first."""
-    steps, found = set(), []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            environment = (folder / "environ").read_bytes().split(b"\0")
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            above = Path("/proc", str(parent), "cmdline").read_bytes()
-        except OSError:
-            continue
-        if f"SLURMD_NODENAME={name}".encode() in environment:
-            found.append(int(folder.name))
-            if above.startswith(b"slurmstepd"):
-                steps.add(parent)
-    return [*steps, *found]
 
 
 @contextmanager
