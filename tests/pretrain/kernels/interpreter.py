@@ -11,7 +11,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -25,9 +25,12 @@ needs_triton = pytest.mark.skipif(
 _SECONDS = 600
 
 
-def interpreted(*checks: Callable[[], None]) -> None:
-    """Run the `checks`, functions of modules, one after another with kernels interpreted."""
-    names = [f"{check.__module__}:{check.__name__}" for check in checks]
+def interpreted(*checks: Callable[..., None], of: Sequence[str] = ()) -> None:
+    """Run the `checks`, functions of modules, one after another with kernels interpreted.
+
+    of: what each is called with.
+    """
+    names = [":".join((check.__module__, check.__name__, *of)) for check in checks]
     done = subprocess.run(
         [sys.executable, "-m", __name__, *names],
         env={**os.environ, "TRITON_INTERPRET": "1"},
@@ -36,7 +39,7 @@ def interpreted(*checks: Callable[[], None]) -> None:
         timeout=_SECONDS,
     )
     assert done.returncode == 0, done.stderr[-6000:]
-    assert done.stdout.split() == names  # each ran to its end
+    assert done.stdout.splitlines() == names  # each ran to its end
 
 
 def _round_to_bfloat16() -> None:
@@ -58,8 +61,8 @@ def _round_to_bfloat16() -> None:
 def _main() -> None:
     _round_to_bfloat16()
     for name in sys.argv[1:]:
-        module, function = name.split(":")
-        getattr(import_module(module), function)()
+        module, function, *of = name.split(":")
+        getattr(import_module(module), function)(*of)
         print(name)
 
 

@@ -95,7 +95,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     return Corpus(tiny_corpus.write(folder, "packing", 24, unsure=True, **extras))
 
 
-def made(corpus: Corpus, name: str, wanted: Sequence[str], changes: Mapping[str, Any]) -> Made:
+def made(
+    corpus: Corpus, name: str, wanted: Sequence[str], changes: Mapping[str, Any], samples: int = 12
+) -> Made:
     """A model, and the same samples padded and packed."""
     weights = dict.fromkeys(wanted, 1.0)
     tokenizer = train_tokenizer((each.meta["captions"][0]["text"] for each in corpus), 200)
@@ -111,11 +113,12 @@ def made(corpus: Corpus, name: str, wanted: Sequence[str], changes: Mapping[str,
         family(name).batches([corpus], tokenizer, config, weights, 0, "s", **layout)
         for layout in ({}, {"packed": True})
     ]
-    return model, [assembled(maker.make_stored(places(corpus))) for maker in makers], weights
+    where = places(corpus, samples)
+    return model, [assembled(maker.make_stored(where)) for maker in makers], weights
 
 
-def places(corpus: Corpus) -> Sequence[Place]:
-    return SampleOrder([len(corpus)], [1.0], 0, "s").indices(0, 12)
+def places(corpus: Corpus, samples: int) -> Sequence[Place]:
+    return SampleOrder([len(corpus)], [1.0], 0, "s").indices(0, samples)
 
 
 def learned(
