@@ -41,14 +41,20 @@ def start(
     if stage.compile:
         layer_options.compile_each(model)
     try:
-        engine, _, _, _ = deepspeed.initialize(
-            model=model, optimizer=optimizers.build(model, stage.optimizer), config=config
-        )
+        optimizer = optimizers.build(model, stage.optimizer, _states_lie(config, ranks))
+        engine, _, _, _ = deepspeed.initialize(model=model, optimizer=optimizer, config=config)
     except (ValueError, AssertionError) as error:
         raise RequestError(
             f"stage {stage.name}: deepspeed {stage.deepspeed} is refused by DeepSpeed: {error}"
         ) from error
     return engine
+
+
+def _states_lie(config: dict[str, Any], ranks: Ranks) -> torch.device:
+    """Return where the optimizer's states lie: on the rank's device, or offloaded by `config`."""
+    offload = config.get("zero_optimization", {}).get("offload_optimizer") or {}
+    kept = offload.get("device", "none") == "none"
+    return ranks.device if kept else torch.device("cpu")
 
 
 def stretch_scalars(model: nn.Module) -> None:

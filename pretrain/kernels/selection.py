@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from trawl.errors import RequestError
@@ -31,15 +32,24 @@ class Implementation:
     """Number formats, as torch names them; nothing: all."""
     module: str | None = None
     """What must be installed."""
+    proven: bool = False
+    """Whether an installed one is still to be built or compared: `fused_adamw.obstacle` knows."""
 
-    def obstacle(self, device: str, numbers: str) -> str | None:
-        """Return why it cannot run on `device` in the format `numbers`, None where it can."""
+    def obstacle(self, device: str, numbers: str, asked: bool = False) -> str | None:
+        """Return why it cannot run on `device` in the format `numbers`, None where it can.
+
+        asked: a recipe names it.
+        """
         if self.numbers and numbers not in self.numbers:
             return f"{self.name} has no {numbers}"
         if self.module is not None and not _installed(self.module):
             return f"{self.name} needs {self.module}, which is not installed"
         if self.devices and device not in self.devices and not self._interpreted(device):
             return f"{self.name} needs {' or '.join(self.devices)}"
+        if self.proven:
+            from pretrain.optimizers.fused_adamw import obstacle
+
+            return obstacle(self.name, device, asked)
         return None
 
     def _interpreted(self, device: str) -> bool:
@@ -62,9 +72,16 @@ TABLE: dict[str, tuple[Implementation, ...]] = {
     "region_embedding": (TRITON, PLAIN),
     # By chunks of words in plain torch: a fraction of the memory, for a tenth more time on a CPU.
     "masked_prediction": (TRITON, PLAIN, Implementation("chunked", (), FLOATS)),
+    # The optimizer's step, on the device of its states: the CPU's if they are offloaded.
+    "adamw": (
+        Implementation("apex", ("cuda",), ("float32",), "amp_C", proven=True),
+        Implementation("deepspeed", ("cuda",), ("float32",), "deepspeed", proven=True),
+        Implementation("torch"),
+        Implementation("deepspeed-cpu", ("cpu",), ("float32",), "deepspeed", proven=True),
+    ),
 }
-"""The implementations of each operation, the preferred one first. The plain twin runs everywhere,
-so what stands behind it runs where a recipe names it."""
+"""The implementations of each operation, the preferred one first. The plain twin, or torch, runs
+everywhere, so what stands behind it runs where a recipe names it."""
 
 _overrides: dict[str, str] = {}
 
@@ -105,9 +122,10 @@ def chosen(
     numbers = str(dtype).removeprefix("torch.")
     if operation in _overrides:
         wanted = next(each for each in TABLE[operation] if each.name == _overrides[operation])
-        problem = wanted.obstacle(device.type, numbers) or (unable or {}).get(wanted.name)
+        problem = wanted.obstacle(device.type, numbers, True) or (unable or {}).get(wanted.name)
         if problem is not None:
-            raise RequestError(f"kernels.{operation}: {problem}; leave the key out or take plain")
+            last = "torch" if operation == "adamw" else "plain"
+            raise RequestError(f"kernels.{operation}: {problem}; leave the key out or take {last}")
         return wanted.name
     return _first(operation, device.type, numbers, unable or {})
 
@@ -136,13 +154,17 @@ def report() -> list[str]:
 
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     lines = [f"{'kernel':24}{'device':8}{'numbers':10}{'runs':10}why"]
-    for operation, implementations in TABLE.items():
+    for operation in TABLE:
         for device in devices:
             for numbers in FLOATS:
                 name = _first(operation, device, numbers, {})
-                faster = [each for each in implementations if each.name != name]
-                faster = faster[: [each.name for each in implementations].index(name)]
-                reasons = [each.obstacle(device, numbers) or "" for each in faster]
-                why = "; ".join(filter(None, reasons)) or "first choice"
+                why = reasons(operation, name, device, numbers)
                 lines.append(f"{operation:24}{device:8}{numbers:10}{name:10}{why}")
     return lines
+
+
+def reasons(operation: str, name: str, device: str, numbers: str) -> str:
+    """Return why no implementation before the one called `name` in the table runs."""
+    preferred = takewhile(lambda each: each.name != name, TABLE[operation])
+    found = (each.obstacle(device, numbers) for each in preferred)
+    return "; ".join(filter(None, found)) or "first choice"

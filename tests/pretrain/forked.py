@@ -82,9 +82,11 @@ class Ranks:
                 os.kill(process.pid, number)
 
 
-def run(recipe: Path, count: int, *options: str) -> None:
+def run(
+    recipe: Path, count: int, *options: str, environment: Mapping[str, str] | None = None
+) -> None:
     """Run a recipe to its end on `count` ranks."""
-    ranks = Ranks(recipe, count, *options)
+    ranks = Ranks(recipe, count, *options, environment=environment)
     assert ranks.wait() == [0] * count, ranks.said
 
 
