@@ -20,6 +20,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is imported
@@ -27,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is import
 import numpy as np
 import torch
 
+from data_pipeline.detector import roi_pool, roi_pool_cuda
 from data_pipeline.detector.arithmetic import is_imitated
 from data_pipeline.detector.buckets import plan, waste
 from data_pipeline.detector.c4_config import family_config
@@ -158,6 +160,34 @@ def print_waste(rule_name: str) -> None:
     )
 
 
+def print_pooling(device: str) -> None:
+    """Milliseconds of 300 regions of one image: Triton or torchvision beside our CUDA C++."""
+    for name, cut in (("pool", roi_pool.pool), ("align", roi_pool.align)):
+        for number in (torch.float32, torch.bfloat16):
+            label = f"RoI {name}, {str(number).removeprefix('torch.')}"
+            if device != "cuda":
+                print(f"{label:26}no GPU here")
+                continue
+            cells = torch.randn(1, 1024, 38, 63, device=device, dtype=number)
+            cells = cells.contiguous(memory_format=torch.channels_last)[0]
+            corner = torch.rand(300, 2, device=device) * torch.tensor([800, 450], device=device)
+            boxes = torch.cat([corner, corner + 40 + torch.rand_like(corner) * 300], dim=1)
+            other = f"{'triton' if name == 'pool' else 'torchvision'} "
+            other += f"{_milliseconds(partial(cut, cells, boxes, 14, 16)):.3f} ms"
+            ours = "not built: make cuda-kernels"
+            if roi_pool_cuda.loaded() is not None:
+                ours = f"{_milliseconds(partial(cut, cells, boxes, 14, 16, by_cuda=True)):.3f} ms"
+            print(f"{label:26}{other}, CUDA C++ {ours}")
+
+
+def _milliseconds(work: Callable[[], Any], repeats: int = 50) -> float:
+    work()
+    start = _now()
+    for _ in range(repeats):
+        work()
+    return (_now() - start) * 1000 / repeats
+
+
 def run_gpu(family: str, weights: C4Weights, height: int, width: int, plain_seconds: float) -> None:
     """Print images/s with everything on, its share of the measured matrix rate, and the ratio."""
     side, repeats, count = 8192, 20, 16
@@ -221,6 +251,7 @@ def main() -> None:
         )
     print_flops()
     print_waste(family)
+    print_pooling(device)
     if device == "cuda":
         run_gpu(family, weights, *size, sum(least["straightforward"].values()))
 

@@ -201,6 +201,9 @@ def extract(
     chunks: Annotated[
         str, typer.Option(help="Numbers of regions that res5 is compiled for, falling.")
     ] = "300,100,36",
+    cuda_pooling: Annotated[
+        bool, typer.Option("--cuda-pooling", help="Pool by the CUDA C++ of make cuda-kernels.")
+    ] = False,
     workers: Annotated[
         int, typer.Option(help="Ray actors that do shards; 0: this process alone.")
     ] = 0,
@@ -234,6 +237,7 @@ def extract(
             "number": number,
             "compiled": compiled,
             "chunks": chunks.split(","),
+            "cuda_pooling": cuda_pooling,
             "workers": workers,
             "ray_address": ray_address,
         },

@@ -1,6 +1,6 @@
-"""The install step of the CUDA C++ kernels: fetch NVIDIA's compiler from PyPI, compile the library.
+"""The install step of the CUDA C++ kernels: fetch NVIDIA's compiler from PyPI, compile libraries.
 
-`python -m data_pipeline.detector.cuda_build` does both; nothing needs it: without the library the
+`python -m data_pipeline.detector.cuda_build` does both; nothing needs it: without the libraries the
 Triton kernels run. The compiler lies in a folder of its own, not in the environment: a toolkit of
 300 MB beside torch's own CUDA libraries would be in the way of the next torch.
 """
@@ -14,8 +14,7 @@ import torch
 
 from trawl.errors import WorkError
 
-SOURCE = Path(__file__).parent / "cuda" / "suppression.cu"
-LIBRARY = SOURCE.with_suffix(".so")
+SOURCES = tuple(sorted((Path(__file__).parent / "cuda").glob("*.cu")))
 ARCHITECTURES = (80, 90, 100)
 """A100, H100 and H200, B200."""
 TOOLKIT = Path("build/cuda")
@@ -46,26 +45,35 @@ def _found(toolkit: Path) -> Path | None:
     return next(iter(sorted(toolkit.glob("nvidia/*/bin/nvcc"))), None)
 
 
-def compile_to(target: Path, nvcc: Path, *options: str) -> None:
-    """Compile the source to `target`; WorkError tells what nvcc said if it does not."""
-    command = [str(nvcc), *_OPTIONS, *options, "-o", str(target), str(SOURCE)]
+def library(name: str) -> Path:
+    """Return where the library of cuda/NAME.cu lies once it is built."""
+    return Path(__file__).parent / "cuda" / f"{name}.so"
+
+
+def compile_to(target: Path, source: Path, nvcc: Path, *options: str) -> None:
+    """Compile `source` to `target`; WorkError tells what nvcc said if it does not."""
+    command = [str(nvcc), *_OPTIONS, *options, "-o", str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         said = (done.stderr + done.stdout).strip().splitlines()[:1]
-        raise WorkError(f"{SOURCE.name} cannot be compiled: {' '.join(said)}")
+        raise WorkError(f"{source.name} cannot be compiled: {' '.join(said)}")
 
 
-def build(nvcc: Path, architectures: Sequence[int] = ARCHITECTURES) -> Path:
-    """Compile the library that `suppression_cuda` takes; return where it lies."""
+def build(nvcc: Path, architectures: Sequence[int] = ARCHITECTURES) -> list[Path]:
+    """Compile the libraries of `suppression_cuda` and `roi_pool_cuda`; return where they lie."""
     codes = [
         option
         for number in architectures
         for option in ("-gencode", f"arch=compute_{number},code=sm_{number}")
     ]
-    aside = LIBRARY.with_suffix(".so.part")
-    compile_to(aside, nvcc, "-shared", "-Xcompiler", "-fPIC", *codes)
-    return aside.replace(LIBRARY)
+    built = []
+    for source in SOURCES:
+        aside = source.with_suffix(".so.part")
+        compile_to(aside, source, nvcc, "-shared", "-Xcompiler", "-fPIC", *codes)
+        built.append(aside.replace(library(source.stem)))
+    return built
 
 
 if __name__ == "__main__":
-    print(f"built {build(compiler())}")
+    for path in build(compiler()):
+        print(f"built {path}")

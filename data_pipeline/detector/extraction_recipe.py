@@ -15,6 +15,7 @@ PLACES = (
     "device",
     "compiled",
     "chunks",
+    "cuda_pooling",
     "workers",
     "ray_address",
 )
@@ -70,6 +71,9 @@ class ExtractRecipe(Recipe):
 
     chunks: tuple[int, ...] = (300, 100, 36)
     """Numbers of regions that res5 is compiled for, falling; others are filled up to them."""
+
+    cuda_pooling: bool = False
+    """Whether regions are pooled by the CUDA C++ of `make cuda-kernels` in place of Triton's."""
 
     workers: int = Field(default=0, ge=0)
     """Ray actors that work on shards; 0: this process alone."""

@@ -88,6 +88,7 @@ def open_detector(recipe: ExtractRecipe) -> RegionDetector:
         compiled=recipe.compiled,
         chunks=recipe.chunks,
         images=recipe.batch,
+        cuda_pooling=recipe.cuda_pooling,
     )
     if recipe.random_weights is not None:
         weights = random_weights(recipe.detector, recipe.random_weights)

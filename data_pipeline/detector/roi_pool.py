@@ -78,10 +78,18 @@ def pool_plain(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
     return pooled
 
 
-def pool(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
-    """What `pool_plain` gives, fast, channels last in memory."""
+def pool(maps: Tensor, boxes: Tensor, side: int, stride: int, by_cuda: bool = False) -> Tensor:
+    """What `pool_plain` gives, fast, channels last in memory.
+
+    by_cuda: by the CUDA C++ of `roi_pool_cuda`, which was built, where it takes such maps.
+    """
     edges = bins(boxes, side, stride, maps.shape[1], maps.shape[2])
     cells = maps.permute(1, 2, 0).contiguous()  # [H, W, channels]
+    if maps.is_cuda and by_cuda:
+        from data_pipeline.detector.roi_pool_cuda import fits, pool_by_cuda
+
+        if fits(cells):
+            return pool_by_cuda(cells, edges)
     if maps.is_cuda:
         from data_pipeline.detector.roi_pool_kernel import pool_by_kernel
 
@@ -152,12 +160,18 @@ def _widen(new: Tensor, old: Tensor, axis: int, step: int) -> None:
         torch.maximum(old.narrow(axis, 0, length), old.narrow(axis, step, length), out=inner)
 
 
-def align(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
+def align(maps: Tensor, boxes: Tensor, side: int, stride: int, by_cuda: bool = False) -> Tensor:
     """RoIAlign without the half-pixel offset and with adaptive sampling, of one image.
 
     Maps [channels, H, W], boxes [regions, 4] give [regions, channels, side, side] in the maps'
-    type, computed in float32: torchvision has no other on a CPU.
+    type, computed in float32: torchvision has no other on a CPU. by_cuda: as `pool` takes it.
     """
+    if maps.is_cuda and by_cuda:
+        from data_pipeline.detector.roi_pool_cuda import align_by_cuda, fits
+
+        cells = maps.permute(1, 2, 0)
+        if fits(cells):
+            return align_by_cuda(cells, boxes, side, stride)
     plain = maps.float()[None].contiguous()
     parts = [
         roi_align(plain, [part.float()], side, 1.0 / stride, sampling_ratio=0, aligned=False)

@@ -107,9 +107,9 @@ def suppress(boxes: Tensor, scores: Tensor, rule: Suppression, threshold: float)
 
 def _walk_on_gpu(boxes: Tensor, order: Tensor, counts: Tensor, rule: Suppression) -> Tensor:
     """Which of `order` [boxes, classes] survive: by CUDA C++ where it was built, else by Triton."""
-    from data_pipeline.detector.suppression_cuda import library, walk_by_cuda
+    from data_pipeline.detector.suppression_cuda import loaded, walk_by_cuda
 
-    if library() is not None and boxes.dtype == torch.float32:
+    if loaded() is not None and boxes.dtype == torch.float32:
         return walk_by_cuda(boxes, order, counts, rule.overlap, rule.extra, rule.inclusive)
     from data_pipeline.detector.suppression_kernel import walk_by_kernel
 

@@ -9,19 +9,20 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from data_pipeline.detector.cuda_build import LIBRARY
+from data_pipeline.detector.cuda_build import library
 
 
 @cache
-def library() -> ctypes.CDLL | None:
+def loaded() -> ctypes.CDLL | None:
     """Return the built library, None where it was not built."""
-    if not LIBRARY.exists():
+    path = library("suppression")
+    if not path.exists():
         return None
-    loaded = ctypes.CDLL(str(LIBRARY))
+    found = ctypes.CDLL(str(path))
     pointer, number = ctypes.c_void_p, ctypes.c_int
     real = (ctypes.c_float, ctypes.c_double, ctypes.c_bool)
-    loaded.trawl_suppress.argtypes = [*[pointer] * 5, number, number, *real, pointer]
-    return loaded
+    found.trawl_suppress.argtypes = [*[pointer] * 5, number, number, *real, pointer]
+    return found
 
 
 def walk_by_cuda(
@@ -32,8 +33,8 @@ def walk_by_cuda(
     Boxes float32 [boxes, 4], order int64 [boxes, classes]: boxes by falling score, of which the
     first `lengths` int64 [classes] enter. Raises RuntimeError where CUDA refuses the launch.
     """
-    loaded = library()
-    assert loaded is not None
+    found = loaded()
+    assert found is not None
     count, classes = order.shape
     kept = torch.zeros(count, classes, dtype=torch.int8, device=boxes.device)
     if not (count and classes):
@@ -44,7 +45,7 @@ def walk_by_cuda(
     with torch.cuda.device(boxes.device):
         stream = torch.cuda.current_stream().cuda_stream
         addresses = [part.data_ptr() for part in parts]
-        error = loaded.trawl_suppress(*addresses, count, classes, extra, overlap, inclusive, stream)
+        error = found.trawl_suppress(*addresses, count, classes, extra, overlap, inclusive, stream)
     if error:
         raise RuntimeError(f"suppression in CUDA C++: error {error} of CUDA")
     return kept.bool()
