@@ -28,7 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # read when torch is import
 import numpy as np
 import torch
 
-from data_pipeline.detector import roi_pool, roi_pool_cuda
+from data_pipeline.detector import kernels, roi_pool, roi_pool_cuda
 from data_pipeline.detector.arithmetic import is_imitated
 from data_pipeline.detector.buckets import plan, waste
 from data_pipeline.detector.c4_config import family_config
@@ -176,7 +176,9 @@ def print_pooling(device: str) -> None:
             other += f"{_milliseconds(partial(cut, cells, boxes, 14, 16)):.3f} ms"
             ours = "not built: make cuda-kernels"
             if roi_pool_cuda.loaded() is not None:
-                ours = f"{_milliseconds(partial(cut, cells, boxes, 14, 16, by_cuda=True)):.3f} ms"
+                kernels.override({f"roi_{name}": "cuda-c++"}, device)
+                ours = f"{_milliseconds(partial(cut, cells, boxes, 14, 16)):.3f} ms"
+                kernels.override({}, device)
             print(f"{label:26}{other}, CUDA C++ {ours}")
 
 

@@ -201,9 +201,9 @@ def extract(
     chunks: Annotated[
         str, typer.Option(help="Numbers of regions that res5 is compiled for, falling.")
     ] = "300,100,36",
-    cuda_pooling: Annotated[
-        bool, typer.Option("--cuda-pooling", help="Pool by the CUDA C++ of make cuda-kernels.")
-    ] = False,
+    kernels: Annotated[
+        str, typer.Option(help="What pools and suppresses on a GPU, as roi_pool=cuda-c++.")
+    ] = "",
     workers: Annotated[
         int, typer.Option(help="Ray actors that do shards; 0: this process alone.")
     ] = 0,
@@ -237,7 +237,7 @@ def extract(
             "number": number,
             "compiled": compiled,
             "chunks": chunks.split(","),
-            "cuda_pooling": cuda_pooling,
+            "kernels": dict(part.partition("=")[::2] for part in kernels.split(",") if part),
             "workers": workers,
             "ray_address": ray_address,
         },

@@ -34,7 +34,6 @@ from data_pipeline.detector.c4_selection import Rule, c4_selection, choose
 from data_pipeline.detector.c4_weights import C4Weights
 from data_pipeline.detector.masked_batch import Size, batch_maps, masked_maps
 from data_pipeline.detector.roi_pool import align, pool
-from data_pipeline.detector.roi_pool_cuda import loaded
 from data_pipeline.detector.selection import Selected
 from trawl.errors import RequestError
 
@@ -58,7 +57,7 @@ class Computing:
     device: as torch names it. number: "float32", or "bfloat16" for the convolutions. compiled:
     torch.compile of the backbone, for shapes as they come, and of res5, for the numbers of regions
     in `chunks`, which fall. images: most in a batch. class_probs: keep the probabilities of all
-    classes, background first. cuda_pooling: pool by the CUDA C++ of `make cuda-kernels`.
+    classes, background first.
     """
 
     device: str = "cpu"
@@ -67,14 +66,8 @@ class Computing:
     chunks: tuple[int, ...] = CHUNKS
     images: int = 4
     class_probs: bool = False
-    cuda_pooling: bool = False
 
     def __post_init__(self) -> None:
-        if self.cuda_pooling and not (self.device.startswith("cuda") and loaded() is not None):
-            raise RequestError(
-                "detector: cuda pooling needs a device of CUDA and its kernels built; run "
-                "make cuda-kernels, or leave it out"
-            )
         if self.number not in _TYPES:
             raise RequestError(
                 f"detector: number {self.number} is not known; choose one of {', '.join(_TYPES)}"
@@ -198,7 +191,7 @@ class C4Detector:
         rows, columns = valid[row]
         own = maps[row, :, :rows, :columns]
         cut = pool if self.config.pooling == "max" else align
-        return cut(own, boxes, self.config.pooled_side, 16, self.computing.cuda_pooling)
+        return cut(own, boxes, self.config.pooled_side, 16)
 
     def features_of(self, pooled: Tensor) -> Tensor:
         """Features [boxes, feature size] float32 of pooled regions, a chunk at a time."""

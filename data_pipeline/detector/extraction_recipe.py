@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from data_pipeline.detector import kernels as detector_kernels
 from trawl.errors import RequestError
 from trawl.recipe import Recipe
 
@@ -15,7 +16,7 @@ PLACES = (
     "device",
     "compiled",
     "chunks",
-    "cuda_pooling",
+    "kernels",
     "workers",
     "ray_address",
 )
@@ -72,14 +73,21 @@ class ExtractRecipe(Recipe):
     chunks: tuple[int, ...] = (300, 100, 36)
     """Numbers of regions that res5 is compiled for, falling; others are filled up to them."""
 
-    cuda_pooling: bool = False
-    """Whether regions are pooled by the CUDA C++ of `make cuda-kernels` in place of Triton's."""
+    kernels: dict[str, str] = {}
+    """Implementations to take in place of the first that runs on the GPU, by operation, as in
+    {roi_pool: cuda-c++}: see `trawl doctor`."""
 
     workers: int = Field(default=0, ge=0)
     """Ray actors that work on shards; 0: this process alone."""
 
     ray_address: str | None = None
     """Running Ray cluster for the actors; None starts Ray on this machine."""
+
+    @field_validator("kernels")
+    @classmethod
+    def _known(cls, kernels: dict[str, str]) -> dict[str, str]:
+        detector_kernels.check(kernels)
+        return kernels
 
     def rule(self) -> str:
         """Return the name of the selection; RequestError where it has to be chosen."""

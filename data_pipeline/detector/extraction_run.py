@@ -16,6 +16,7 @@ from typing import Any
 from data_pipeline.cluster import cluster
 from data_pipeline.corpus.manifest import Manifest, read_manifest
 from data_pipeline.derived import EVENTS, ShardUnits, claim, is_complete
+from data_pipeline.detector import kernels
 from data_pipeline.detector.arithmetic import slow_number
 from data_pipeline.detector.buckets import share_of_padding
 from data_pipeline.detector.extraction import PHASE, Extraction
@@ -72,6 +73,7 @@ def open_detector(recipe: ExtractRecipe) -> RegionDetector:
         raise RequestError(
             f"--detector {recipe.detector} is not known; choose one of {', '.join(BACKENDS)}"
         )
+    kernels.override(recipe.kernels, recipe.device)
     if recipe.detector not in FAMILIES:
         if recipe.random_weights is not None or recipe.device != "cpu":
             raise RequestError(
@@ -88,7 +90,6 @@ def open_detector(recipe: ExtractRecipe) -> RegionDetector:
         compiled=recipe.compiled,
         chunks=recipe.chunks,
         images=recipe.batch,
-        cuda_pooling=recipe.cuda_pooling,
     )
     if recipe.random_weights is not None:
         weights = random_weights(recipe.detector, recipe.random_weights)

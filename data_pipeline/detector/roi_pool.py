@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from data_pipeline.detector.kernels import chosen
+
 _CHUNK = 4
 """Regions pooled at a time on a CPU: what is gathered for them stays in the cache."""
 
@@ -78,19 +80,15 @@ def pool_plain(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
     return pooled
 
 
-def pool(maps: Tensor, boxes: Tensor, side: int, stride: int, by_cuda: bool = False) -> Tensor:
-    """What `pool_plain` gives, fast, channels last in memory.
-
-    by_cuda: by the CUDA C++ of `roi_pool_cuda`, which was built, where it takes such maps.
-    """
+def pool(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
+    """What `pool_plain` gives, fast, channels last in memory."""
     edges = bins(boxes, side, stride, maps.shape[1], maps.shape[2])
     cells = maps.permute(1, 2, 0).contiguous()  # [H, W, channels]
-    if maps.is_cuda and by_cuda:
-        from data_pipeline.detector.roi_pool_cuda import fits, pool_by_cuda
-
-        if fits(cells):
-            return pool_by_cuda(cells, edges)
     if maps.is_cuda:
+        if chosen("roi_pool") == "cuda-c++" and fits(cells):
+            from data_pipeline.detector.roi_pool_cuda import pool_by_cuda
+
+            return pool_by_cuda(cells, edges)
         from data_pipeline.detector.roi_pool_kernel import pool_by_kernel
 
         return pool_by_kernel(cells, edges)
@@ -160,18 +158,21 @@ def _widen(new: Tensor, old: Tensor, axis: int, step: int) -> None:
         torch.maximum(old.narrow(axis, 0, length), old.narrow(axis, step, length), out=inner)
 
 
-def align(maps: Tensor, boxes: Tensor, side: int, stride: int, by_cuda: bool = False) -> Tensor:
+def fits(cells: Tensor) -> bool:
+    """Return whether the CUDA C++ takes maps of this type with so many channels, which lie last."""
+    return cells.dtype in (torch.float32, torch.bfloat16) and cells.shape[-1] % 4 == 0
+
+
+def align(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
     """RoIAlign without the half-pixel offset and with adaptive sampling, of one image.
 
     Maps [channels, H, W], boxes [regions, 4] give [regions, channels, side, side] in the maps'
-    type, computed in float32: torchvision has no other on a CPU. by_cuda: as `pool` takes it.
+    type, computed in float32: torchvision has no other on a CPU.
     """
-    if maps.is_cuda and by_cuda:
-        from data_pipeline.detector.roi_pool_cuda import align_by_cuda, fits
+    if maps.is_cuda and chosen("roi_align") == "cuda-c++" and fits(cells := maps.permute(1, 2, 0)):
+        from data_pipeline.detector.roi_pool_cuda import align_by_cuda
 
-        cells = maps.permute(1, 2, 0)
-        if fits(cells):
-            return align_by_cuda(cells, boxes, side, stride)
+        return align_by_cuda(cells, boxes, side, stride)
     plain = maps.float()[None].contiguous()
     parts = [
         roi_align(plain, [part.float()], side, 1.0 / stride, sampling_ratio=0, aligned=False)

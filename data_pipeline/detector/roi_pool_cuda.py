@@ -1,7 +1,8 @@
 """RoI pooling by the CUDA C++ kernels of cuda/roi_pool.cu, where `cuda_build` has built them.
 
 The twins are `roi_pool.pool_plain`, the Triton kernel of `roi_pool_kernel`, and torchvision's
-roi_align. They run where somebody asks for them: whether they are faster was not measured yet.
+roi_align. Maps are such as `roi_pool.fits` says. They run where a recipe names them: whether they
+are faster was not measured yet.
 """
 
 import ctypes
@@ -12,9 +13,6 @@ from torch import Tensor
 
 from data_pipeline.detector.cuda_build import library
 from data_pipeline.detector.roi_pool import Bins
-
-_TOGETHER = 4
-"""Channels that a thread reads at once."""
 
 
 @cache
@@ -29,11 +27,6 @@ def loaded() -> ctypes.CDLL | None:
     scale = (ctypes.c_float, ctypes.c_bool)
     found.trawl_roi_align.argtypes = [*[pointer] * 3, *[number] * 5, *scale, pointer]
     return found
-
-
-def fits(cells: Tensor) -> bool:
-    """Return whether the kernels take maps of this type and of so many channels, which lie last."""
-    return cells.dtype in (torch.float32, torch.bfloat16) and cells.shape[-1] % _TOGETHER == 0
 
 
 def pool_by_cuda(cells: Tensor, edges: Bins) -> Tensor:

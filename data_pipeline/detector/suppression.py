@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms
 
+from data_pipeline.detector.kernels import chosen
+
 _WORD = 64
 _FALL = 0.25
 _LEAST_THRESHOLD = 1e-3
@@ -106,10 +108,10 @@ def suppress(boxes: Tensor, scores: Tensor, rule: Suppression, threshold: float)
 
 
 def _walk_on_gpu(boxes: Tensor, order: Tensor, counts: Tensor, rule: Suppression) -> Tensor:
-    """Which of `order` [boxes, classes] survive: by CUDA C++ where it was built, else by Triton."""
-    from data_pipeline.detector.suppression_cuda import loaded, walk_by_cuda
+    """Which of `order` [boxes, classes] survive."""
+    if chosen("suppression") == "cuda-c++" and boxes.dtype == torch.float32:
+        from data_pipeline.detector.suppression_cuda import walk_by_cuda
 
-    if loaded() is not None and boxes.dtype == torch.float32:
         return walk_by_cuda(boxes, order, counts, rule.overlap, rule.extra, rule.inclusive)
     from data_pipeline.detector.suppression_kernel import walk_by_kernel
 

@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from data_pipeline.detector import cuda_build, roi_pool_cuda, suppression_cuda
-from data_pipeline.detector.c4_inference import Computing
+from data_pipeline.detector import cuda_build, kernels, roi_pool_cuda, suppression_cuda
 from data_pipeline.detector.roi_pool import align, bins, pool, pool_plain
 from data_pipeline.detector.suppression import (
     Suppression,
@@ -28,7 +27,7 @@ from data_pipeline.detector.suppression import (
 from tests.data_pipeline.detector.test_roi_pool import SIDE, STRIDE, drawn, maps
 from tests.data_pipeline.detector.test_suppression import crowded
 from tests.pretrain.kernels.ahead_of_time import resources_of
-from trawl.errors import RequestError, WorkError
+from trawl.errors import WorkError
 
 RULES = [Suppression(0.3), Suppression(0.5), Suppression(0.3, 1.0, True)]
 TOOLKIT = Path(__file__).parents[3] / cuda_build.TOOLKIT
@@ -221,11 +220,6 @@ def test_its_pooling_is_the_twins_for_drawn_shapes(
     compare_pooling(pooling, cells, drawn(height, regions, height, width), side, number)
 
 
-def test_pooling_that_was_not_built_is_not_had() -> None:
-    with pytest.raises(RequestError, match=r"cuda pooling needs a device of CUDA .* cuda-kernels"):
-        Computing(cuda_pooling=True)
-
-
 def test_a_compiler_that_fails_is_told(tmp_path: Path) -> None:
     broken = tmp_path / "nvcc"
     broken.write_text("#!/bin/sh\necho suppression.cu: no such GPU >&2\nexit 1\n")
@@ -255,9 +249,13 @@ def test_on_a_gpu_it_is_the_loop(count: int) -> None:
 @pytest.mark.parametrize("number", NUMBERS, ids=str)
 def test_on_a_gpu_pooling_is_the_same_by_either(number: torch.dtype) -> None:
     cells, boxes = grid(38, 63, 1024, number).cuda(), drawn(12, 300, 38, 63).cuda()
-    by_cuda = pool(cells, boxes, SIDE, STRIDE, by_cuda=True)
-    assert torch.equal(by_cuda, pool(cells, boxes, SIDE, STRIDE))
-    found = align(cells, boxes, SIDE, STRIDE, by_cuda=True).float()
-    right = align(cells, boxes, SIDE, STRIDE).float()
+    plain = pool(cells, boxes, SIDE, STRIDE), align(cells, boxes, SIDE, STRIDE).float()
+    kernels.override({"roi_pool": "cuda-c++", "roi_align": "cuda-c++"}, "cuda")
+    try:
+        fast = pool(cells, boxes, SIDE, STRIDE), align(cells, boxes, SIDE, STRIDE).float()
+    finally:
+        kernels.override({}, "cuda")
+    assert torch.equal(fast[0], plain[0])
+    found, right = fast[1], plain[1]
     bound = (1e-5 if number is torch.float32 else 2**-8) * float(right.abs().max())
     assert (found - right).abs().max() <= bound
