@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pretrain.kernels.launching import PINNED
-from pretrain.kernels.multiplying import multiplied, operand
+from pretrain.kernels.multiplying import multiplied, product
 
 _ROWS = 128
 _COLUMNS = 128
@@ -40,24 +40,10 @@ def _scores(  # type: ignore[no-untyped-def]
     compute: tl.constexpr,
 ):
     """Return float32 [rows, columns]: the scores of words for states, -inf beyond the words."""
-    inside, known = row < positions, column < words
-    total = tl.zeros([rows, columns], tl.float32)
-    for start in range(0, width, depth):
-        place = start + tl.arange(0, depth)
-        deep = place < width
-        states = tl.load(
-            hidden + row.to(tl.int64)[:, None] * width + place[None, :],
-            mask=inside[:, None] & deep[None, :],
-            other=0.0,
-        )
-        vectors = tl.load(
-            weight + column.to(tl.int64)[None, :] * width + place[:, None],
-            mask=known[None, :] & deep[:, None],
-            other=0.0,
-        )
-        total = tl.dot(
-            operand(states, compute), operand(vectors, compute), total, input_precision="ieee"
-        )
+    total = product(
+        hidden, weight, row, column, positions, words, width, rows, columns, depth, compute
+    )
+    known = column < words
     shift = tl.load(bias + column, mask=known, other=0.0).to(tl.float32)
     return tl.where(known[None, :], total + shift[None, :], -float("inf"))
 

@@ -1,4 +1,4 @@
-"""The types that `tl.dot` multiplies in our kernels. Needs triton (the extra "gpu")."""
+"""Products of matrices in our kernels, and the types they multiply. Needs triton (extra "gpu")."""
 
 from __future__ import annotations
 
@@ -29,3 +29,43 @@ def operand(values, compute: tl.constexpr):  # type: ignore[no-untyped-def]
     if values.dtype != compute:
         values = values.to(tl.float32).to(compute)
     return values
+
+
+@triton.jit
+def product(  # type: ignore[no-untyped-def]
+    left,
+    right,
+    row,
+    column,
+    left_count,
+    right_count,
+    size,
+    rows: tl.constexpr,
+    columns: tl.constexpr,
+    depth: tl.constexpr,
+    compute: tl.constexpr,
+):
+    """Return float32 [rows, columns]: vectors of `left` times those of `right`, both of `size`.
+
+    left [left_count, size], right [right_count, size]; row, column: which of them. What is beyond
+    the counts is 0.
+    """
+    inside, known = row < left_count, column < right_count
+    total = tl.zeros([rows, columns], tl.float32)
+    for start in range(0, size, depth):
+        place = start + tl.arange(0, depth)
+        deep = place < size
+        one = tl.load(
+            left + row.to(tl.int64)[:, None] * size + place[None, :],
+            mask=inside[:, None] & deep[None, :],
+            other=0,
+        )
+        other = tl.load(
+            right + column.to(tl.int64)[None, :] * size + place[:, None],
+            mask=known[None, :] & deep[:, None],
+            other=0,
+        )
+        total = tl.dot(
+            operand(one, compute), operand(other, compute), total, input_precision="ieee"
+        )
+    return total

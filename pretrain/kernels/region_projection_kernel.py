@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from pretrain.kernels.launching import PINNED
-from pretrain.kernels.multiplying import multiplied, operand
+from pretrain.kernels.multiplying import multiplied, operand, product
 
 
 @triton.jit(do_not_specialize=["regions"])
@@ -34,23 +34,9 @@ def project_kernel(  # type: ignore[no-untyped-def]
     row = tl.program_id(0) * rows + tl.arange(0, rows)
     column = tl.program_id(1) * columns + tl.arange(0, columns)
     inside, known = row < regions, column < width
-    total = tl.zeros([rows, columns], tl.float32)
-    for start in range(0, size, depth):
-        place = start + tl.arange(0, depth)
-        deep = place < size
-        seen = tl.load(
-            values + row.to(tl.int64)[:, None] * size + place[None, :],
-            mask=inside[:, None] & deep[None, :],
-            other=0,
-        )
-        vectors = tl.load(
-            weight + column[None, :] * size + place[:, None],
-            mask=known[None, :] & deep[:, None],
-            other=0.0,
-        )
-        total = tl.dot(
-            operand(seen, compute), operand(vectors, compute), total, input_precision="ieee"
-        )
+    total = product(
+        values, weight, row, column, regions, width, size, rows, columns, depth, compute
+    )
     if scaled:
         scale = tl.load(scales + row, mask=inside, other=0.0).to(tl.float32)
         total = total * scale[:, None]
