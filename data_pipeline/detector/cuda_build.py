@@ -68,7 +68,7 @@ def build(nvcc: Path, architectures: Sequence[int] = ARCHITECTURES) -> list[Path
     ]
     built = []
     for source in SOURCES:
-        aside = source.with_suffix(".so.part")
+        aside = library(source.stem).with_suffix(".so.part")
         compile_to(aside, source, nvcc, "-shared", "-Xcompiler", "-fPIC", *codes)
         built.append(aside.replace(library(source.stem)))
     return built

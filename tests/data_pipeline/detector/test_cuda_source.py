@@ -8,6 +8,7 @@ import ctypes
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,6 +104,19 @@ def test_the_source_is_compiled_and_spills_nothing(
     for each in taken.values():
         assert each["LOCAL"] == each["STACK"] == 0
         assert each["REG"] <= 64
+
+
+@pytest.mark.slow
+def test_the_built_libraries_have_what_python_calls(
+    nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modules: list[Any] = [cuda_build, suppression_cuda, roi_pool_cuda]
+    for module in modules:
+        monkeypatch.setattr(module, "library", lambda name: tmp_path / f"{name}.so")
+    built = cuda_build.build(nvcc, [90])
+    assert sorted(built) == sorted(tmp_path.iterdir())
+    for module in modules[1:]:
+        assert module.loaded.__wrapped__() is not None  # names each function, and what it takes
 
 
 def for_this_cpu(folder: Path, name: str, entries: str) -> ctypes.CDLL:
