@@ -1,8 +1,7 @@
 """AdamW by the kernels of apex and DeepSpeed, each taken only where it gives torch's numbers.
 
-One optimizer step on drawn parameters is compared with torch's own before any of them is trusted.
-State and groups are those of torch's AdamW whatever computes the step, so a checkpoint goes on with
-any of them.
+A few steps on drawn parameters are compared with torch's own before any of them is trusted. State
+and groups are those of torch's AdamW whatever computes the step, so a checkpoint goes on with any.
 """
 
 from collections import defaultdict

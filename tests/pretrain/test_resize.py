@@ -7,24 +7,25 @@ from typing import Any
 import pytest
 
 from pretrain.exit_codes import ExitCode
-from tests.pretrain import forked, runs
+from tests.pretrain import built_operators, forked, runs
 from tests.pretrain.conftest import Corpora
 
 STEPS = 9
 STOPS = (3, 6)
 
 
-def one_stage(corpora: Corpora, run: Path, preset: str) -> dict[str, Any]:
+def one_stage(corpora: Corpora, run: Path, preset: str, **changes: Any) -> dict[str, Any]:
     """A recipe of one stage, checkpoints after every third step."""
     content = runs.recipe(corpora.web, corpora.clean, str(run))
-    content["stages"] = [{**content["stages"][0], "steps": STEPS, "deepspeed": preset}]
+    stage = {**content["stages"][0], "steps": STEPS, "deepspeed": preset, **changes}
+    content["stages"] = [stage]
     content["checkpoint"] = {"uri": str(run), "every_steps": 3, "keep_last": 9}
     return content
 
 
 def run_until(path: Path, run: Path, ranks: int, step: int) -> None:
     """Run on `ranks` ranks and kill them once the checkpoint after `step` is whole."""
-    process = forked.Ranks(path, ranks)
+    process = forked.Ranks(path, ranks, environment=built_operators.ENVIRONMENT)
     complete = run / "checkpoints" / "out" / f"step-{step:08d}" / "COMPLETE"
     process.wait_for(complete.exists)
     process.signal(signal.SIGKILL)
@@ -42,12 +43,29 @@ def run_until(path: Path, run: Path, ranks: int, step: int) -> None:
     ],
 )
 def test_two_ranks_become_one_and_two_again(corpora: Corpora, tmp_path: Path, preset: str) -> None:
+    check_moves(corpora, tmp_path, preset)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("preset", ["zero2-offload", "zero3-offload"])
+def test_so_they_do_with_another_optimizers_kernel(
+    corpora: Corpora, tmp_path: Path, preset: str
+) -> None:
+    if (problem := built_operators.obstacle()) is not None:
+        pytest.skip(problem)
+    check_moves(corpora, tmp_path, preset, kernels={"adamw": "deepspeed-cpu"})
+
+
+def check_moves(corpora: Corpora, tmp_path: Path, preset: str, **changes: Any) -> None:
     steady, moved = tmp_path / "steady", tmp_path / "moved"
-    forked.run(runs.write_recipe(tmp_path / "s.yaml", one_stage(corpora, steady, preset)), 2)
-    path = runs.write_recipe(tmp_path / "m.yaml", one_stage(corpora, moved, preset))
+    content = one_stage(corpora, steady, preset, **changes)
+    built = built_operators.ENVIRONMENT
+    forked.run(runs.write_recipe(tmp_path / "s.yaml", content), 2, environment=built)
+    content = one_stage(corpora, moved, preset, **changes)
+    path = runs.write_recipe(tmp_path / "m.yaml", content)
     run_until(path, moved, 2, STOPS[0])
     run_until(path, moved, 1, STOPS[1])
-    forked.run(path, 2)
+    forked.run(path, 2, environment=built)
     found = [
         (event["step"], event["ranks_before"], event["ranks"])
         for event in runs.events(moved, "resumed")
