@@ -60,6 +60,19 @@ def agents(folder: Path, node: int) -> list[int]:
     return found
 
 
+def of_cluster(folder: Path) -> list[int]:
+    """The processes that know the token of the Ray cluster of the job in `folder`."""
+    mark = f"RAY_AUTH_TOKEN_PATH={folder / 'ray.token'}\0".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes():
+                found.append(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
 @pytest.mark.soak
 def test_a_link_is_cut_and_the_job_goes_on_with_the_host_that_answers_and_then_with_both(
     two: Hosts, tmp_path: Path
@@ -137,6 +150,7 @@ def test_a_corpus_is_built_on_two_hosts_though_a_raylet_is_killed(
     place = asked.place.model_copy(update={"setup": setup, "cpus": 1})
     ssh.submit(asked.model_copy(update={"place": place}), folder)
     wait_until(lambda: len(list((out / "ledger").glob("download/*.json"))) > 0, folder)
+    assert of_cluster(folder)
     killed = raylets(two.addresses[1])
     for raylet in killed:
         os.kill(raylet, signal.SIGKILL)
@@ -145,3 +159,4 @@ def test_a_corpus_is_built_on_two_hosts_though_a_raylet_is_killed(
     assert state.state_of(folder).now == "done", told(folder)
     assert manifest_sha256(str(out)) == manifest_sha256(str(tmp_path / "alone"))
     assert raylets(two.addresses[0]) == raylets(two.addresses[1]) == []
+    wait_until(lambda: not of_cluster(folder), folder)  # workers miss their raylet in a second
