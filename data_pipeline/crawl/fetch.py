@@ -38,12 +38,13 @@ class Fetcher:
         self._guard = Guard(settings)
         self._lookup = lookup
         self._curl: CurlClient | None = None
+        self._agent = settings.agent_token
         self._limits = Limits(settings.respect_robots, settings.max_bytes, settings.max_redirects)
 
     async def __aenter__(self) -> "Fetcher":
         settings = self._settings
         self._politeness = Politeness(settings)
-        self._robots = Robots(self._fetch_robots, settings.agent_token)
+        self._robots = Robots(self._fetch_robots, self._agent)
         self._resolver = GuardedResolver(self._guard, settings.dns_seconds, self._lookup)
         self._curl = CurlClient(settings, self._guard, self._resolver)
         return self
@@ -55,7 +56,7 @@ class Fetcher:
         trace: TracebackType | None,
     ) -> None:
         if self._curl is not None:
-            await self._curl.close()
+            self._curl.close()
         self._resolver.close()
 
     @property
@@ -193,18 +194,20 @@ class Fetcher:
         """Make one request; return the address it redirects to, None if it was the last."""
         host = host_of(url)
         async with self._politeness.turn(host):
-            with journey.clock(self._settings.timeout_seconds) as deadline:
-                async with asyncio.timeout_at(deadline):
-                    answer = await self._client.get(url, limits)
-                    journey.arrive(url, answer, self._settings.agent_token)
-                    if answer.status not in _BUSY:
-                        self._politeness.praise(host)
-                    if answer.status in _REDIRECTS and "location" in answer.headers:
-                        return answer.headers["location"][0]
-                    if not 200 <= answer.status < 300:
-                        journey.fail(failure_of_status(answer.status))
-                        return None
-                    journey.body = answer.read()
+            journey.answered = False
+            started = time.monotonic()
+            left = self._settings.timeout_seconds - journey.spent
+            answer = await self._client.get(url, limits, left)
+            journey.spent += time.monotonic() - started
+            journey.arrive(url, answer, self._agent)
+            if answer.status not in _BUSY:
+                self._politeness.praise(host)
+            if answer.status in _REDIRECTS and "location" in answer.headers:
+                return answer.headers["location"][0]
+            if not 200 <= answer.status < 300:
+                journey.fail(failure_of_status(answer.status))
+                return None
+            journey.body = answer.read()
         return None
 
 

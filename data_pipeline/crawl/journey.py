@@ -1,8 +1,5 @@
 """One attempt of a fetch on its way from the first address to the last byte."""
 
-import asyncio
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from data_pipeline.crawl.consent import header_signals, merged
@@ -23,7 +20,7 @@ class Limits:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
     """An answer whose transfer is over: its head, and its body or why there is none.
 
@@ -43,32 +40,24 @@ class Answer:
 
 
 class Journey:
-    """An attempt: where it has been, how long it has taken, what it has brought."""
+    """An attempt: where it has been, how long it has taken, what it has brought.
+
+    `spent` are the seconds of its requests; waiting for a turn costs it none.
+    """
 
     def __init__(self, url: str) -> None:
         self.visited: list[str] = []
         self.url = url
         self.answered = False
+        self.spent = 0.0
         self.body: bytes | None = None
         self._result = Fetched(url, url)
         self._failure: Failure | None = None
-        self._spent = 0.0
 
     @property
     def may_retry(self) -> bool:
         """Whether another attempt at once has a chance."""
         return self._failure is not None and self._failure.retry
-
-    @contextlib.contextmanager
-    def clock(self, seconds: float) -> Iterator[float]:
-        """Give the loop time at which the attempt's time is up; waiting for a turn costs none."""
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        self.answered = False
-        try:
-            yield start + seconds - self._spent
-        finally:
-            self._spent += loop.time() - start
 
     def arrive(self, url: str, answer: Answer, agent: str) -> None:
         """Note the answer of one hop."""

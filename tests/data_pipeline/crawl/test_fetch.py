@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import threading
 import zlib
 from collections.abc import Awaitable, Callable
 
@@ -347,6 +348,22 @@ def test_a_failing_lookup_is_a_connection_error() -> None:
 
     run_with_lookup(failing, body)
     assert system_lookup("127.0.0.1") == ["127.0.0.1"]
+
+
+def test_a_lookup_that_hangs_ends_at_the_deadline() -> None:
+    over = threading.Event()
+
+    def hanging(host: str) -> list[str]:
+        over.wait(60)
+        return []
+
+    async def body(fetcher: Fetcher, allowed: ScriptedServer, forbidden: ScriptedServer) -> None:
+        fetcher._settings = fetcher._settings.model_copy(update={"timeout_seconds": 0.2})
+        result = await fetcher.fetch("http://nowhere.test/")
+        over.set()
+        assert (result.error, result.attempts) == ("timeout", 1)
+
+    run_with_lookup(hanging, body)
 
 
 def test_the_endless_body_of_a_redirect_is_not_waited_for() -> None:
