@@ -68,14 +68,18 @@ def recipe_of(side: int) -> CorpusRecipe:
     )
 
 
-def fetch_unit(urls: list[str], out: str, side: int, pack: bool = True) -> None:
-    """Do what a build does with a slice of addresses: download them, and pack a shard."""
-    recipe = recipe_of(side)
-    gathered = Work(out, recipe, Unit("gather", "0"), "bench")
+def list_urls(urls: list[str], out: str, side: int) -> None:
+    """Write the list of addresses that the step before leaves, as its input is there before it."""
+    gathered = Work(out, recipe_of(side), Unit("gather", "0"), "bench")
     places = [{"url": url, "places": json.dumps([{"url": url}])} for url in urls]
     write_rows(gathered.place("urls.parquet"), places, URLS, group=URLS_PER_UNIT)
     finish_phase(out, "gather", {"0": Entry("gather", "0", {}, "bench", {}, "")})
-    work = Work(out, recipe, Unit("download", "0-0", {"partition": 0, "group": 0}), "bench")
+
+
+def fetch_unit(out: str, side: int, pack: bool = True) -> None:
+    """Do what a build does with a slice of addresses: download them, and pack a shard."""
+    inputs = {"partition": 0, "group": 0}
+    work = Work(out, recipe_of(side), Unit("download", "0-0", inputs), "bench")
     download.run(work)
     if pack:
         write_shard(out, 0, samples(work))
@@ -97,8 +101,9 @@ def samples(work: Work) -> Iterator[PackedSample]:
 
 def fetch_units(units: list[tuple[list[str], str, int, bool]]) -> None:
     """Do several units one after the other, as a worker does."""
-    for unit in units:
-        fetch_unit(*unit)
+    for urls, out, side, pack in units:
+        list_urls(urls, out, side)
+        fetch_unit(out, side, pack)
 
 
 def micros(task: Callable[[str], object], urls: list[str]) -> float:
@@ -157,8 +162,7 @@ async def _prices(urls: list[str]) -> dict[str, float]:
         prices["(our fetcher, every guard on)"] = await fetched_at_once(fetcher.fetch, urls)
 
         async def turn(url: str) -> None:
-            async with fetcher._politeness.turn(host_of(url)):
-                pass
+            fetcher._politeness.end_turn(await fetcher._politeness.take_turn(host_of(url)))
 
         handle = EasyHandle(settings, GuardedSockets(guard)).curl
 
@@ -202,9 +206,10 @@ def guard_prices(urls: list[str]) -> dict[str, float]:
 
 def worker(urls: list[str], out: str, side: int, pack: bool) -> None:
     """Print the CPU seconds of an image in this process."""
-    fetch_unit(urls[:FEW], f"{out}/few", side, pack)
-    started = time.process_time()
-    fetch_unit(urls, f"{out}/all", side, pack)
+    for name, some in (("few", urls[:FEW]), ("all", urls)):
+        list_urls(some, f"{out}/{name}", side)
+        started = time.process_time()
+        fetch_unit(f"{out}/{name}", side, pack)
     print((time.process_time() - started) / len(urls))
 
 

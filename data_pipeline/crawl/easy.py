@@ -17,6 +17,7 @@ from data_pipeline.crawl.errors import TransferError
 from data_pipeline.crawl.guard import RefusedError
 from data_pipeline.crawl.journey import Answer, Limits
 from data_pipeline.crawl.resolve import Target
+from data_pipeline.crawl.response_head import ResponseHead
 from data_pipeline.crawl.settings import DownloadSettings
 from data_pipeline.crawl.sockets import GuardedSockets
 
@@ -115,60 +116,52 @@ class EasyHandle:
 
     def answer(self, failure: pycurl.error | None) -> Answer:
         """Return what has come; raises where not even a whole head has."""
+        head = ResponseHead(self._lines)
+        if failure is None and self._is_plain(head):
+            return Answer(200, head, b"".join(self._pieces))  # libcurl has kept to the limit
+        return self._careful_answer(head, failure)
+
+    def _is_plain(self, head: ResponseHead) -> bool:
+        """Say whether a body that came well is to be taken as it is."""
+        return (
+            self.curl.getinfo(pycurl.RESPONSE_CODE) == 200
+            and self._refusal is None
+            and not (self._limits.cut or head.lines("content-encoding"))
+        )
+
+    def _careful_answer(self, head: ResponseHead, failure: pycurl.error | None) -> Answer:
         code = failure.args[0] if failure is not None else 0
         if code == pycurl.E_OPERATION_TIMEDOUT:
             raise TimeoutError
-        status, headers, has_head = _head(self._lines)
-        has_status = has_head or (status > 0 and code == pycurl.E_HTTP_RETURNED_ERROR)
+        status = head.status
+        has_status = head.is_whole or (status > 0 and code == pycurl.E_HTTP_RETURNED_ERROR)
         if self._refusal is None and has_status and not 200 <= status < 300:
-            return Answer(status, headers)  # without its body, however it ended
+            return Answer(status, head)  # without its body, however it ended
         error: Exception | None = self._refusal
         if error is None and code == pycurl.E_FILESIZE_EXCEEDED:
             error = BodyError("too-large", f"body of more than {self._limits.max_bytes} bytes")
         elif error is None and code and not (code == pycurl.E_WRITE_ERROR and self._limits.cut):
             error = TransferError(str(failure.args[1]), code in _LASTING)  # type: ignore[union-attr]
-        if error is not None and not has_head:
+        if error is not None and not head.is_whole:
             raise error
-        if not has_head:
+        if not head.is_whole:
             raise TransferError("no answer came", False)
         if error is None:
             try:
-                return Answer(status, headers, self._body(headers))
+                return Answer(status, head, self._body(head))
             except BodyError as damage:
                 error = damage
-        return Answer(status, headers, b"", error)
+        return Answer(status, head, b"", error)
 
-    def _body(self, headers: dict[str, list[str]]) -> bytes:
+    def _body(self, head: ResponseHead) -> bytes:
         """Return the body unpacked; BodyError if it is damaged or unpacks to too much."""
-        limits, encodings = self._limits, headers.get("content-encoding")
-        if encodings is None and not limits.cut:
-            return b"".join(self._pieces)  # libcurl has kept to the limit
-        inflater = Inflater(", ".join(encodings or ()), limits.max_bytes, limits.cut)
+        limits = self._limits
+        inflater = Inflater(", ".join(head.lines("content-encoding")), limits.max_bytes, limits.cut)
         for piece in self._pieces:
             inflater.feed(piece)
             if inflater.full:
                 break
         return inflater.finish()
-
-
-def _head(lines: list[bytes]) -> tuple[int, dict[str, list[str]], bool]:
-    """Return status, headers by lower-case names, and whether the head came to its end.
-
-    A status line begins anew, as after 100 Continue; what follows the last head are trailers.
-    """
-    headers: dict[str, list[str]] = {}
-    status = 0
-    for text in b"".join(lines).decode("latin-1").split("\n"):
-        if text[:5] == "HTTP/":
-            number = text.partition(" ")[2].lstrip()[:3]
-            status, headers = int(number) if number.isdecimal() else 0, {}
-            continue
-        name, colon, value = text.partition(":")
-        if colon:
-            headers.setdefault(name.strip().lower(), []).append(value.strip())
-        elif status >= 200 and not text.strip("\r"):
-            return status, headers, True
-    return status, headers, False
 
 
 def _new_curl(settings: DownloadSettings) -> Any:
@@ -182,6 +175,7 @@ def _new_curl(settings: DownloadSettings) -> Any:
     curl.setopt(pycurl.FOLLOWLOCATION, 0)
     curl.setopt(pycurl.FAILONERROR, 1)
     curl.setopt(pycurl.PROXY, "")
+    curl.setopt(pycurl.NOPROXY, "*")  # else the environment is asked at every request
     curl.setopt(pycurl.NOSIGNAL, 1)
     curl.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
     curl.setopt(pycurl.PATH_AS_IS, 1)

@@ -7,7 +7,7 @@ depends on what the hosts answer, never on the order of the other fetches.
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from types import TracebackType
 
 from data_pipeline.crawl.address import host_of
@@ -80,9 +80,13 @@ class Fetcher:
         """
         done: asyncio.Queue[Fetched | None] = asyncio.Queue(_QUEUED_RESULTS)
 
+        async def serve(host: deque[str]) -> None:
+            while host:
+                await done.put(await self.fetch(host.popleft()))
+
         async def all_of_them() -> None:
             try:
-                await self._work_off(urls, done.put)
+                await self._work_off(urls, serve)
             finally:
                 await done.put(None)
 
@@ -101,25 +105,22 @@ class Fetcher:
         Taken at once, a body is still in the processor's cache: hashing it takes half the time.
         """
 
-        async def taken(result: Fetched) -> None:
-            take(result)
+        async def serve(host: deque[str]) -> None:
+            while host:
+                take(await self.fetch(host.popleft()))
 
-        await self._work_off(urls, taken)
+        await self._work_off(urls, serve)
 
     async def _work_off(
-        self, urls: Iterable[str], take: Callable[[Fetched], Awaitable[None]]
+        self, urls: Iterable[str], serve: Callable[[deque[str]], Coroutine[None, None, None]]
     ) -> None:
-        """Fetch the addresses, the hosts side by side; the first error of `take` ends it all."""
+        """Have `serve` fetch the addresses, the hosts side by side; its first error ends it all."""
         waiting: dict[str, deque[str]] = {}
         for url in dict.fromkeys(urls):
             waiting.setdefault(_host_key(url), deque()).append(url)
 
-        async def work(host: deque[str]) -> None:
-            while host:
-                await take(await self.fetch(host.popleft()))
-
         workers = [
-            asyncio.create_task(work(host))
+            asyncio.create_task(serve(host))
             for host in waiting.values()
             for _ in range(min(len(host), self._settings.per_host_connections))
         ]
@@ -192,8 +193,8 @@ class Fetcher:
 
     async def _hop(self, url: str, journey: Journey, limits: Limits) -> str | None:
         """Make one request; return the address it redirects to, None if it was the last."""
-        host = host_of(url)
-        async with self._politeness.turn(host):
+        turn = await self._politeness.take_turn(host_of(url))
+        try:
             journey.answered = False
             started = time.monotonic()
             left = self._settings.timeout_seconds - journey.spent
@@ -201,13 +202,15 @@ class Fetcher:
             journey.spent += time.monotonic() - started
             journey.arrive(url, answer, self._agent)
             if answer.status not in _BUSY:
-                self._politeness.praise(host)
-            if answer.status in _REDIRECTS and "location" in answer.headers:
-                return answer.headers["location"][0]
-            if not 200 <= answer.status < 300:
-                journey.fail(failure_of_status(answer.status))
-                return None
+                self._politeness.praise(turn)
+        finally:
+            self._politeness.end_turn(turn)
+        if 200 <= answer.status < 300:
             journey.body = answer.read()
+            return None
+        if answer.status in _REDIRECTS and (onward := answer.head.lines("location")):
+            return onward[0]
+        journey.fail(failure_of_status(answer.status))
         return None
 
 

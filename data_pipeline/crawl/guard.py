@@ -76,6 +76,7 @@ class Guard:
         }
         self._allowed_by_host: set[str] = set()
         self._judged: dict[str, bool] = {}
+        self._good_hosts: set[str] = set()
 
     def checked_url(self, url: str, base: str | None = None) -> str:
         """Return `url` in canonical spelling, or raise RefusedError before any look-up.
@@ -87,11 +88,19 @@ class Guard:
         if found is None or not found.startswith(self._schemes):
             raise RefusedError("bad-url", "not an address that may be fetched")
         host = host_of(found)
+        if host not in self._good_hosts:
+            self._check_host(host)
+        return found
+
+    def _check_host(self, host: str) -> None:
+        """Judge a host as it is written, which need not be done again for one that is good."""
         if ":" in host:
             self.check_address(host, host)
         elif _NUMERIC.fullmatch(host):
             self._check_numeric(host)
-        return found
+        if len(self._good_hosts) >= _MAX_JUDGED:
+            self._good_hosts.clear()
+        self._good_hosts.add(host)
 
     def _check_numeric(self, host: str) -> None:
         """Judge a host that ends in a number, which some resolvers take in odd spellings."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from data_pipeline.crawl.consent import header_signals, merged
 from data_pipeline.crawl.errors import Failure
 from data_pipeline.crawl.page import Fetched
+from data_pipeline.crawl.response_head import ResponseHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,10 @@ class Limits:
 
 @dataclass(slots=True)
 class Answer:
-    """An answer whose transfer is over: its head, and its body or why there is none.
-
-    `headers` have lower-case names, and the lines of each.
-    """
+    """An answer whose transfer is over: its head, and its body or why there is none."""
 
     status: int
-    headers: dict[str, list[str]]
+    head: ResponseHead
     body: bytes = b""
     error: Exception | None = None
 
@@ -63,15 +61,11 @@ class Journey:
         """Note the answer of one hop."""
         self.visited.append(url)
         self.answered = True
-        result = self._result
-        result.final_url, result.status = url, answer.status
-        headers = answer.headers
-        result.headers = {
-            name: lines[0] if len(lines) == 1 else ", ".join(lines)
-            for name, lines in headers.items()
-        }
-        tags = header_signals(headers["x-robots-tag"], agent) if "x-robots-tag" in headers else []
-        if result.headers.get("tdm-reservation") == "1":
+        result, head = self._result, answer.head
+        result.final_url, result.status, result.head = url, answer.status, head
+        lines = head.lines("x-robots-tag")
+        tags = header_signals(lines, agent) if lines else []
+        if head.lines("tdm-reservation") == ["1"]:
             tags.append("tdm-reservation")
         if tags:
             result.robots = merged(result.robots, tags)

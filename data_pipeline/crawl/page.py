@@ -6,6 +6,8 @@ Plain dataclasses of plain values: they pickle, and the first three go to JSON r
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from data_pipeline.crawl.response_head import NO_HEAD, ResponseHead
+
 SOURCES = ("alt", "title", "figcaption", "aria", "surrounding", "heading", "anchor", "filename")
 """Where a candidate's text may come from."""
 
@@ -92,7 +94,7 @@ class Page:
 class Fetched:
     """The outcome of one fetch, good or bad; fetching never raises for what the web does.
 
-    `status` is the last HTTP status, 0 when no answer came. `headers` have lower-case names.
+    `status` is the last HTTP status, 0 when no answer came; `head` is the head of that answer.
     `body` is None exactly when `error` is a reason code: "bad-url", "private-address", "robots",
     "connection", "timeout", "too-large", "too-many-redirects", "truncated", "http-error".
     `transient` says that the same fetch may succeed later. `robots` are opt-out signals of the
@@ -102,13 +104,18 @@ class Fetched:
     url: str
     final_url: str
     status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
+    head: ResponseHead = NO_HEAD
     body: bytes | None = None
     error: str | None = None
     detail: str = ""
     transient: bool = False
     attempts: int = 1
     robots: list[str] = field(default_factory=list)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers by lower-case names, several lines of one joined."""
+        return {name: ", ".join(lines) for name, lines in self.head.fields.items()}
 
 
 @dataclass(slots=True)

@@ -50,12 +50,12 @@ class Politeness:
             if not host.users and host.next_time <= now and host.slowing == 1.0:
                 del self._hosts[name]
 
-    def turn(self, name: str) -> "_Turn":
-        """Wait until host `name` may be asked, and hold one of its connections meanwhile."""
-        return _Turn(self, self._host(name))
+    async def take_turn(self, name: str) -> _Host:
+        """Wait until host `name` may be asked; the caller holds one of its connections then.
 
-    async def take(self, host: _Host) -> None:
-        """Begin a turn; the caller gives it back."""
+        It gives that back by `end_turn`.
+        """
+        host = self._host(name)
         host.users += 1
         try:
             await host.slots.acquire()
@@ -68,9 +68,10 @@ class Politeness:
         except BaseException:
             host.users -= 1
             raise
+        return host
 
-    def give_back(self, host: _Host) -> None:
-        """End a turn."""
+    def end_turn(self, host: _Host) -> None:
+        """Give back what `take_turn` gave."""
         self._all.release()
         host.slots.release()
         host.users -= 1
@@ -87,10 +88,10 @@ class Politeness:
         """Keep at least `seconds` between requests to host `name`, as its robots.txt asks."""
         self._host(name).delay = min(seconds, self._max_pause)
 
-    def praise(self, name: str) -> None:
-        """Note an answer of host `name`: its rate recovers."""
-        host = self._host(name)
-        host.slowing = max(1.0, host.slowing / 2)
+    def praise(self, host: _Host) -> None:
+        """Note an answer of a host whose turn it is: its rate recovers."""
+        if host.slowing > 1.0:
+            host.slowing = max(1.0, host.slowing / 2)
 
     def slow_down(self, name: str, pause_seconds: float) -> None:
         """Note that host `name` wants fewer requests, and none for `pause_seconds`."""
@@ -98,20 +99,6 @@ class Politeness:
         host.slowing = min(_MAX_SLOWING, host.slowing * 2)
         pause = min(pause_seconds, self._max_pause)
         host.next_time = max(host.next_time, time.monotonic() + pause)
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """A turn of a host, for `async with`."""
-
-    politeness: Politeness
-    host: _Host
-
-    async def __aenter__(self) -> None:
-        await self.politeness.take(self.host)
-
-    async def __aexit__(self, *_: object) -> None:
-        self.politeness.give_back(self.host)
 
 
 def retry_after_seconds(value: str | None, now: float) -> float | None:

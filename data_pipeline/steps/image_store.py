@@ -20,7 +20,7 @@ _MENDABLE = frozenset(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Arrival:
     """What came of one address: bytes, or a reason why there are none."""
 

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from data_pipeline.crawl.easy import EasyHandle
 from data_pipeline.crawl.fetch import Fetcher
 from data_pipeline.crawl.page import Fetched
 from data_pipeline.crawl.resolve import Lookup, system_lookup
@@ -247,6 +248,33 @@ def test_bad_addresses_never_raise(url: str, error: str) -> None:
     found, server = fetch_all({}, [url], retries=0)
     assert (found[url].error, found[url].body) == (error, None)
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        answer(200, b"plain", "X-Robots-Tag: noai", "x-robots-tag: noindex", "TDM-Reservation: 1"),
+        answer(200, b""),
+        answer(206, b"part"),
+        answer(200, gzip.compress(b"packed"), "Content-Encoding: gzip"),
+        answer(200, b"not packed", "Content-Encoding: identity"),
+        answer(404, b"none"),
+        raw(b"HTTP/1.1 100 Continue\r\nA: 1\r\n\r\n" + HEAD + b"Content-Length: 2\r\n\r\nok"),
+        raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Late: 1\r\n\r\n"),
+        raw(HEAD + b"Content-Length: 9\r\n\r\nshort"),
+        raw(HEAD + b"\r\nuntil the end"),
+    ],
+)
+def test_plain_answers_are_read_as_by_the_careful_way(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = fetch_one(script, retries=0)
+    monkeypatch.setattr(EasyHandle, "_is_plain", lambda *_: False)
+    careful = fetch_one(script, retries=0)
+    assert all(
+        getattr(plain, name) == getattr(careful, name)
+        for name in ("status", "headers", "body", "error", "detail", "robots", "transient")
+    )
 
 
 def test_many_fetches_do_each_address_once() -> None:
