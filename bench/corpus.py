@@ -18,6 +18,7 @@ import ipaddress
 import os
 import resource
 import shutil
+import statistics
 import subprocess
 import sys
 import tarfile
@@ -266,7 +267,7 @@ def compare(names: list[str], rounds: int, only: str, scratch: Path) -> None:
         if only and only not in task:
             continue
         write_urls(where, names, scratch)
-        costs = {who: float("inf") for who in WORKERS}
+        costs: dict[str, list[float]] = {who: [] for who in WORKERS}
         for _ in range(rounds):
             for who, command in WORKERS.items():
                 shutil.rmtree(scratch / "out", ignore_errors=True)
@@ -276,13 +277,16 @@ def compare(names: list[str], rounds: int, only: str, scratch: Path) -> None:
                 )
                 if done.returncode or fetched(scratch / "out") < len(names):
                     sys.exit(f"{who}, {task}: not all images came\n{done.stderr[-2000:]}")
-                costs[who] = min(costs[who], float(done.stdout.split()[-1]))
+                costs[who].append(float(done.stdout.split()[-1]))
         print(task, flush=True)
-        for who, cost in costs.items():
-            ratio = costs["img2dataset"] / cost
+        for who, found in costs.items():
+            least, median = min(found), statistics.median(found)
+            ratio = min(costs["img2dataset"]) / least
+            medians = statistics.median(costs["img2dataset"]) / median
             print(
-                f"  {who:14s} {1e3 * cost:7.3f} CPU ms an image, {1 / cost:6.0f} a CPU second, "
-                f"{ratio:5.1f} times img2dataset's (aim {aim or 'none'})",
+                f"  {who:14s} {1e3 * least:7.3f} CPU ms an image (median {1e3 * median:.3f}), "
+                f"{1 / least:6.0f} a CPU second, {ratio:5.2f} times img2dataset's "
+                f"(medians {medians:.2f}, aim {aim or 'none'})",
                 flush=True,
             )
 

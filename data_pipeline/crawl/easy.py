@@ -47,7 +47,6 @@ class EasyHandle:
         self._is_secure = False
         self._pin: int | None = None
         self._received = 0
-        self._is_redirect = False
         self._refusal: RefusedError | None = None
         self._lines: list[bytes] = []
         self._pieces: list[bytes] = []
@@ -87,14 +86,17 @@ class EasyHandle:
             self._pin = None
         self._lines.clear()
         self._pieces.clear()
-        self._received, self._is_redirect, self._refusal = 0, False, None
+        self._received, self._refusal = 0, None
 
     def _take_line(self, line: bytes) -> int | None:
         """Take a line of the head; a number stops a redirect at its end: nobody needs its body."""
         self._lines.append(line)
-        if line[:5] == b"HTTP/":
-            self._is_redirect = line.partition(b" ")[2].lstrip()[:1] == b"3"
-        return -1 if self._is_redirect and len(line) < 3 else None
+        return -1 if len(line) < 3 and self._is_redirect() else None
+
+    def _is_redirect(self) -> bool:
+        """Say whether the last status line that came tells of one."""
+        status = next((line for line in reversed(self._lines) if line[:5] == b"HTTP/"), b"")
+        return status.partition(b" ")[2].lstrip()[:1] == b"3"
 
     def _take_some(self, data: bytes) -> int | None:
         """Take a piece of a body of which only the beginning counts; a number stops the transfer.

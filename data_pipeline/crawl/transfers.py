@@ -24,6 +24,7 @@ class Transfers:
         self._waiting: dict[Any, asyncio.Future[pycurl.error | None]] = {}
         self._sockets = select.epoll()
         self._watched: dict[int, int] = {}
+        self._running = 0
         self._due = math.inf
         self._alarm: asyncio.Handle | None = None
         self._alarm_time = math.inf
@@ -72,9 +73,11 @@ class Transfers:
         self._watched[descriptor] = wanted
 
     def _act_on_sockets(self) -> None:
+        """Act on all sockets that are ready, and only then on what has ended."""
         for descriptor, events in self._sockets.poll(0):
             what = pycurl.CSELECT_IN if events & _IN else 0
             self._act(descriptor, what | pycurl.CSELECT_OUT if events & _OUT else what)
+        self._hand_out()
 
     def _wake_in(self, milliseconds: int) -> None:
         """Take from libcurl when it wants to act next without a socket: -1 for never."""
@@ -105,21 +108,25 @@ class Transfers:
         if self._due <= self._loop.time():
             self._due = math.inf
             self._act(pycurl.SOCKET_TIMEOUT, 0)
+            self._hand_out()
         else:
             self._arm()
 
     def _act(self, descriptor: int, what: int) -> None:
-        """Let libcurl go on, and hand out what has come to its end."""
+        """Let libcurl go on."""
         try:
-            _, running = self._multi.socket_action(descriptor, what)
+            _, self._running = self._multi.socket_action(descriptor, what)
         except pycurl.error as error:  # nothing would come of any transfer any more
-            ended = [(curl, *error.args) for curl in self._waiting]
-        else:
-            if running == len(self._waiting):
-                return
-            _, well, ended = self._multi.info_read(len(self._waiting))
-            for curl in well:
-                self._end(curl, None)
+            for curl in list(self._waiting):
+                self._end(curl, error)
+
+    def _hand_out(self) -> None:
+        """Hand out what has come to its end."""
+        if self._running >= len(self._waiting):
+            return
+        _, well, ended = self._multi.info_read(len(self._waiting))
+        for curl in well:
+            self._end(curl, None)
         for curl, code, message in ended:
             self._end(curl, pycurl.error(code, message))
 

@@ -24,6 +24,7 @@ from data_pipeline.units import Result, Work
 from trawl import storage
 from trawl.errors import RequestError
 
+_GROUP_IMAGES, _GROUP_BYTES = 16, 4 << 20  # stored together
 _SAID = ("reason", "sha256", "robots", "notes")  # what the corpus says of an image
 Wish = tuple[str, Row]  # the address that a picture goes by, and the place to try for it
 
@@ -86,18 +87,29 @@ def _run_loop(task: Coroutine[None, None, None]) -> None:
 
 
 async def _from_web(wishes: list[Wish], recipe: CorpusRecipe, store: ImageStore) -> None:
-    """Fetch all addresses, the hosts side by side, and store what comes as it comes."""
+    """Fetch all addresses, the hosts side by side, and store what comes, some at a time."""
     wanted_by: dict[str, list[str]] = {}
     for url, place in wishes:
         wanted_by.setdefault(place["url"], []).append(url)
+    group: list[tuple[Arrival, list[str]]] = []
+    size = 0
 
     def take(fetched: Fetched) -> None:
-        arrival = _arrival(fetched)
-        for url in wanted_by[fetched.url]:
-            store.add(url, arrival)
+        nonlocal size
+        group.append((_arrival(fetched), wanted_by[fetched.url]))
+        size += len(fetched.body or b"")
+        if len(group) >= _GROUP_IMAGES or size >= _GROUP_BYTES:
+            store_group()
+
+    def store_group() -> None:
+        nonlocal size
+        store.add_all(group)
+        group.clear()
+        size = 0
 
     async with Fetcher(recipe.download) as fetcher:
         await fetcher.fetch_each(wanted_by, take)
+    store_group()
 
 
 def _arrival(fetched: Fetched) -> Arrival:

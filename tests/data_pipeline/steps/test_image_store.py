@@ -46,6 +46,29 @@ def test_only_larger_images_are_made_smaller() -> None:
         assert (row["kind"], row["width"], row["height"]) == (kind, width, height)
 
 
+def test_arrivals_stored_together_are_stored_as_one_by_one() -> None:
+    small, large = picture(300, 320), picture(400, 800)
+    bodies = [small, large, small, b"no image", b"\xff\xd8\xff damaged"]
+    taken = Takedowns({hashed("sha256", hashlib.sha256(picture(200, 320)).hexdigest())})
+    found = []
+    for together in (True, False):
+        file = io.BytesIO()
+        store = ImageStore(file, recipe(max_side=320), taken)
+        arrivals = [(Arrival(body), [f"{n}", f"{n} again"]) for n, body in enumerate(bodies)]
+        arrivals.append((Arrival(picture(200, 320)), ["taken down"]))
+        arrivals.append((Arrival(None, "timeout"), ["too late"]))
+        arrivals.append((Arrival(large, robots=("noai",)), ["opted out"]))
+        if together:
+            store.add_all(arrivals)
+        else:
+            for arrival, urls in arrivals:
+                for url in urls:
+                    store.add(url, arrival)
+        found.append((store.rows(), store.counts(), file.getvalue()))
+    assert found[0] == found[1]
+    assert found[0][1]["images"] == 6
+
+
 @pytest.mark.parametrize("which", ["as it came", "as it was kept"])
 def test_a_takedown_by_either_hash_holds(which: str) -> None:
     large = picture(400, 800)
