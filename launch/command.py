@@ -1,9 +1,10 @@
 """The command lines of one machine's part of an attempt."""
 
 from dataclasses import dataclass
+from itertools import chain
 
 from data_pipeline.cluster import OBJECT_STORE_BYTES
-from launch.job import Job
+from launch.job import Evaluation, Job
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,19 @@ def work_command(job: Job, part: Part = ALONE) -> list[str]:
     if job.run.corpus is not None:
         joined = ["--set", f"compute.ray_address={meet}"] if part.nodes > 1 else []
         return ["trawl", "corpus", "build", job.run.corpus, *changes, *joined]
+    if job.run.evaluate is not None:
+        return evaluate_command(job.run.evaluate)
     ranks = ["--processes", str(job.place.ranks)]
     if part.nodes > 1:
         ranks += ["--nodes", str(part.nodes), "--node", str(part.node), "--meet", meet]
     return ["trawl", "pretrain", "run", str(job.run.pretrain), *ranks, *changes]
+
+
+def evaluate_command(asked: Evaluation) -> list[str]:
+    """Return what a machine runs for an evaluation, which writes nothing that needs a fence."""
+    options = {"stage": asked.stage, "corpus": asked.corpus, "count": asked.count, "out": asked.out}
+    given = [[f"--{name}", str(value)] for name, value in options.items() if value is not None]
+    return ["trawl", "evaluate", asked.task, asked.target, *chain(*given)]
 
 
 def ray_command(job: Job, part: Part, address: str) -> list[str]:

@@ -3,7 +3,7 @@
 import re
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from launch.place import Place
 from launch.preflight.limits import Preflight
@@ -12,20 +12,49 @@ from trawl.recipe import Recipe
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
+class Evaluation(Recipe):
+    """An evaluation, with the options of `trawl evaluate`."""
+
+    task: Literal["retrieval"] = "retrieval"
+    target: str
+    """A published stage's folder or URI, or a recipe's file."""
+    stage: str | None = None
+    """Stage of the recipe; None: the last one."""
+    corpus: str | None = None
+    """Held-out pairs; None: the recipe's `evaluation.corpus`."""
+    count: int = Field(default=200, ge=2)
+    """Images, and as many texts."""
+    out: str | None = None
+    """Where the scores are written, as JSON."""
+
+
 class Work(Recipe):
-    """What to run; exactly one key, naming a recipe's file or a recipe that ships."""
+    """What to run; exactly one of `pretrain`, `corpus` and `evaluate`.
+
+    The first two name a recipe's file or a recipe that ships.
+    """
 
     pretrain: str | None = None
     """A pretraining."""
     corpus: str | None = None
     """A corpus build."""
+    evaluate: Evaluation | None = None
+    """An evaluation; its target alone may stand for it."""
     changes: list[str] = []
     """Changes to the recipe, as `KEY=VALUE`."""
 
+    @field_validator("evaluate", mode="before")
+    @classmethod
+    def _target(cls, value: object) -> object:
+        return {"target": value} if isinstance(value, str) else value
+
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.pretrain is None) == (self.corpus is None):
-            raise ValueError("give exactly one of pretrain and corpus")
+        given = [self.pretrain, self.corpus, self.evaluate]
+        if len(given) - given.count(None) != 1:
+            raise ValueError("give exactly one of pretrain, corpus and evaluate")
+        if self.evaluate is not None and self.changes:
+            raise ValueError("changes: an evaluation takes none; change the keys of evaluate")
         return self
 
 
@@ -82,6 +111,10 @@ class Job(Recipe):
         if self.place.is_array and self.run.corpus is None:
             raise ValueError(
                 "place.slurm.array: is for corpus builds; the ranks of a pretraining begin together"
+            )
+        if self.run.evaluate is not None and self.place.nodes > 1:
+            raise ValueError(
+                f"place.nodes {self.place.nodes}: one machine does an evaluation; set it to 1"
             )
         return self
 

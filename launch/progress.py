@@ -27,7 +27,9 @@ def _progress(job: Job) -> int:
     if job.run.pretrain is not None:
         recipe = recipes.load(locate(job.run.pretrain), PretrainRecipe, job.run.changes)
         return _steps(recipe)
-    name = locate_corpus(str(job.run.corpus))
+    if job.run.corpus is None:
+        return 0
+    name = locate_corpus(job.run.corpus)
     out = recipes.load(name, CorpusRecipe, job.run.changes).out
     return len(storage.list_files(storage.join(out, LEDGER))) if out else 0
 

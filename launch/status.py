@@ -9,6 +9,7 @@ from typing import Literal
 
 from launch import attempts, output
 from launch.corpus_status import Corpus, corpus_status
+from launch.job import Job
 from launch.node_status import Node, nodes_of
 from launch.state import State, state_of
 from launch.training_status import Training, training_status
@@ -58,7 +59,7 @@ class JobStatus:
     """Everything that `status`, the dashboard and the metrics tell of a job."""
 
     name: str
-    kind: Literal["training", "corpus"]
+    kind: Literal["training", "corpus", "evaluation"]
     backend: str
     now: str
     """As in launch.state.State."""
@@ -100,7 +101,7 @@ def status_of(folder: Path, state: State | None = None) -> JobStatus:
     tried = attempts_of(folder)
     status = JobStatus(
         name=job.name,
-        kind="training" if job.run.pretrain is not None else "corpus",
+        kind=_kind(job),
         backend=job.place.backend,
         now=state.now,
         read_at=time.time(),
@@ -112,6 +113,12 @@ def status_of(folder: Path, state: State | None = None) -> JobStatus:
     )
     troubles += _troubles(status)
     return status
+
+
+def _kind(job: Job) -> Literal["training", "corpus", "evaluation"]:
+    if job.run.evaluate is not None:
+        return "evaluation"
+    return "training" if job.run.pretrain is not None else "corpus"
 
 
 def attempts_of(folder: Path) -> list[AttemptStatus]:

@@ -229,7 +229,7 @@ def retrieval(
         str | None, typer.Option(help="Stage of the recipe; nothing: the last one.")
     ] = None,
     count: Annotated[int, typer.Option(min=2, help="Images, and as many texts.")] = 200,
-    out: Annotated[Path | None, typer.Option(help="Write the scores here, as JSON.")] = None,
+    out: Annotated[str | None, typer.Option(help="Write the scores here, as JSON.")] = None,
 ) -> None:
     """Zero-shot retrieval between images and texts, both ways: recall at 1, 5 and 10."""
     from pretrain.evaluation import resolve, retrieval_scores

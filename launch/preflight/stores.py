@@ -12,9 +12,11 @@ from data_pipeline.collecting import told
 from data_pipeline.corpus.manifest import read_manifest
 from data_pipeline.recipe import CorpusRecipe
 from data_pipeline.recipe import locate as locate_corpus
-from launch.job import Job
+from launch.job import Evaluation, Job
 from launch.preflight.machine import existing
 from launch.preflight.report import StoreProbe
+from pretrain.checkpoints import manifest
+from pretrain.checkpoints.shelf import resolve as newest_release
 from pretrain.recipe import PretrainRecipe, locate
 from trawl import recipe as recipes
 from trawl import storage
@@ -36,6 +38,8 @@ def tries(job: Job) -> list[Try]:
         corpora = [data.corpus for stage in recipe.stages for data in stage.data]
         found += [(uri, "corpus", read_corpus) for uri in dict.fromkeys(corpora)]
         return found
+    if job.run.evaluate is not None:
+        return _of_evaluation(job.run.evaluate)
     corpus = recipes.load(locate_corpus(str(job.run.corpus)), CorpusRecipe, job.run.changes)
     if corpus.out is None:
         raise RequestError(f"{job.run.corpus}: key out is missing; add it, or a change out=...")
@@ -48,6 +52,17 @@ def tries(job: Job) -> list[Try]:
             lambda _: _look(corpus),
         ),
     ]
+
+
+def _of_evaluation(asked: Evaluation) -> list[Try]:
+    from pretrain.evaluation import resolve
+
+    release, corpus = resolve(asked.target, asked.stage, asked.corpus)
+    found: list[Try] = [(release, "release", read_release), (corpus, "corpus", read_corpus)]
+    if asked.out is not None:
+        # Its folder, for a trial of the file itself would replace what is there.
+        found.append((asked.out.rpartition("/")[0] or ".", "write", write_and_read))
+    return found
 
 
 def written(job: Job) -> list[Path]:
@@ -103,13 +118,23 @@ def write_and_read(uri: str) -> None:
 
 def read_corpus(uri: str) -> None:
     """Read the manifest of a corpus and see that its first and its last shard can be read."""
-    manifest = read_manifest(uri)
-    for shard in manifest.shards[:1] + manifest.shards[1:][-1:]:
+    shards = read_manifest(uri).shards
+    for shard in shards[:1] + shards[1:][-1:]:
         place = storage.join(uri, "shards", shard.name)
         size = storage.size(place)
         if size != shard.bytes:
             raise WorkError(f"{place}: has {size} bytes, its manifest says {shard.bytes}")
         storage.read_range(place, 0, _RANGE_BYTES)
+
+
+def read_release(uri: str) -> None:
+    """See that the release that `uri` means is whole: its files as long as its manifest says."""
+    release = newest_release(uri)
+    for name, entry in manifest.read(release)["files"].items():
+        place = storage.join(release, name)
+        size = storage.size(place)
+        if size != entry["bytes"]:
+            raise WorkError(f"{place}: has {size} bytes, its manifest says {entry['bytes']}")
 
 
 def _look(recipe: CorpusRecipe) -> None:

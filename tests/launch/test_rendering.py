@@ -78,6 +78,9 @@ ray:
     least_nodes: 2
     container: {image: "example.org/trawl:1"}
   secrets: [{variable: AWS_SECRET_ACCESS_KEY, kubernetes: s3/key}]
+evaluation:
+  run: {evaluate: {target: "s3://releases/oscar@3", corpus: "s3://corpora/held out", out: e.json}}
+  place: {backend: slurm, gpus: 1}
 ray-jobs:
   run: {corpus: web-demo, changes: ["out=s3://corpora/web"]}
   place: {backend: ray, ray: {address: "http://head:8265"}}
@@ -126,7 +129,7 @@ def test_a_thousand_machines_are_rendered_within_a_second() -> None:
     hosts = [f"host{number}" for number in range(1000)]
     for name in JOBS:
         place = {**JOBS[name]["place"], "nodes": 1000}
-        if name == "local" or "address" in place.get("ray", {}):
+        if name in ("local", "evaluation") or "address" in place.get("ray", {}):
             continue
         if name == "ssh":
             place["ssh"] = {"hosts": hosts}
@@ -152,6 +155,14 @@ def test_a_thousand_machines_are_rendered_within_a_second() -> None:
         ({"secrets": [{"variable": "A B", "file": "/a"}]}, "no name of an environment variable"),
         ({"secrets": [{"variable": "A", "file": "/a", "value": "hush"}]}, "Extra inputs"),
         ({"run": {"pretrain": "a", "corpus": "b"}}, "exactly one"),
+        ({"run": {"evaluate": "a", "changes": ["b=1"]}}, "an evaluation takes none"),
+        (
+            {
+                "run": {"evaluate": "a"},
+                "place": {"backend": "ssh", "nodes": 2, "ssh": {"hosts": ["a", "b"]}},
+            },
+            "one machine does an evaluation",
+        ),
     ],
 )
 def test_a_job_that_cannot_run_is_refused(content: dict[str, object], words: str) -> None:
