@@ -6,9 +6,11 @@ main thread is in. And whatever it waits for, no rank outlives its grace.
 """
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 
 # Kept of the grace for the end itself.
@@ -32,19 +34,40 @@ class StopSignal:
         self._grace = grace_seconds
         self._over = threading.Event()
         self._at = 0.0
+        # Python runs a handler when the main thread comes back to it, and one that waits for a rank
+        # that is gone never does. Of this the thread below hears at once.
+        self._bell, rung = socket.socketpair()
+        for end in (self._bell, rung):
+            end.setblocking(False)
+        self._rung = rung
+        self._rung_before = signal.set_wakeup_fd(rung.fileno(), warn_on_full_buffer=False)
         # All known before the first is replaced: a signal may come between the two.
         self._before = {number: signal.getsignal(number) for number in _SIGNALS}
         for number in _SIGNALS:
             signal.signal(number, self._note)
-        threading.Thread(target=self._watch, name="stop-signal", daemon=True).start()
+        self._thread = threading.Thread(target=self._watch, name="stop-signal", daemon=True)
+        self._thread.start()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.came, self._at = True, time.monotonic()
+        self._has_come()
         signal.signal(number, self._before[signal.Signals(number)])
+
+    def _has_come(self) -> None:
+        if not self.came:
+            self.came, self._at = True, time.monotonic()
+
+    def _listen(self) -> None:
+        with suppress(BlockingIOError):
+            if not set(_SIGNALS).isdisjoint(self._bell.recv(64)):
+                self._has_come()
 
     def close(self) -> None:
         """Call nobody any more: the run has come to its own end."""
         self._over.set()
+        self._thread.join()
+        signal.set_wakeup_fd(self._rung_before)
+        self._bell.close()
+        self._rung.close()
 
     @property
     def usable_seconds(self) -> float:
@@ -53,6 +76,7 @@ class StopSignal:
 
     def _watch(self) -> None:
         while not self._over.wait(_LOOK_SECONDS):
+            self._listen()
             if not self.came:
                 continue
             if not self.training:
