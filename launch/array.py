@@ -128,7 +128,7 @@ class ArrayTask:
         if not attempts.begin(self.folder, number, progress_of(self.job), **meet):
             return ExitCode.DONE
         self._do(port, self._part(number, 0, self.host))
-        code = attempts.code_of(attempts.endings(self.folder, number), 1, led=True)
+        code = attempts.code_told(self.folder, number, 1)
         stopped = attempts.was_told(self.folder, "stop-asked")
         attempts.end(self.folder, number, code, progress_of(self.job), stopped=stopped)
         return code

@@ -109,6 +109,12 @@ def code_of(found: Iterable[NodeEnding], nodes: int, *, led: bool = False) -> in
     return worst([int(code) for code in codes])
 
 
+def code_told(job_folder: Path, number: int, nodes: int) -> int:
+    """Return the code of attempt `number` on `nodes` machines, by the endings that they left."""
+    led = job_of(job_folder).run.corpus is not None
+    return code_of(endings(job_folder, number), nodes, led=led)
+
+
 def allowed(retry: Retry, cause: str) -> float:
     """Return how many attempts in a row may end with `cause`, no further than before."""
     if cause == "preempted":
@@ -213,9 +219,14 @@ def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
     job = job_of(job_folder)
     with EventLog(job_folder / EVENTS) as events:
         for attempt in history(job_folder):
-            if attempt.cause is None and attempt.number < number:
-                _write_end(events, attempt.number, _left(job, job_folder, attempt.number), progress)
-        known = history(job_folder)
+            if attempt.number >= number:
+                return False
+            if attempt.cause is None:
+                nodes = beginning(job_folder, attempt.number).get("nodes", 1)
+                code = code_told(job_folder, attempt.number, nodes)
+                _write_end(events, attempt.number, code, progress)
+        # Another may begin it meanwhile: that one judges by the same attempts.
+        known = [attempt for attempt in history(job_folder) if attempt.number < number]
         if known and not may_go_on(job.retry, known):
             events.write("job-ended", cause=known[-1].cause, code=None)
             return False
@@ -224,13 +235,6 @@ def begin(job_folder: Path, number: int, progress: int, **more: object) -> bool:
             return False
         events.write("attempt-started", attempt=number, **more)
     return True
-
-
-def _left(job: Job, job_folder: Path, number: int) -> int:
-    """Return the code of an attempt whose launcher died before it wrote of the end."""
-    nodes = beginning(job_folder, number).get("nodes", 1)
-    led = job.run.corpus is not None
-    return code_of(endings(job_folder, number), nodes, led=led)
 
 
 def end(job_folder: Path, number: int, code: int, progress: int, *, stopped: bool = False) -> bool:

@@ -39,15 +39,15 @@ def begin(folder: Path, nodes: int) -> int:
 def end(folder: Path, number: int, nodes: int) -> int:
     """Write how the attempt ended; 0 if there is to be another."""
     job = attempts.job_of(folder)
-    led = job.run.corpus is not None
-    code = attempts.code_of(attempts.endings(folder, number), nodes, led=led)
+    code = attempts.code_told(folder, number, nodes)
     progress = progress_of(job)
     stopped = attempts.was_told(folder, "stop-asked")
     again = attempts.end(folder, number, code, progress, stopped=stopped)
     if not again or slurm.is_cancelled():
         return _NO_MORE
-    bad = set(bad_hosts(folder)) & set(slurm.hosts_of_this_job())
-    return _NO_MORE if bad and slurm.queue_elsewhere(folder, bad_hosts(folder)) else 0
+    bad = bad_hosts(folder)
+    had_one = not set(bad).isdisjoint(slurm.hosts_of_this_job())
+    return _NO_MORE if had_one and slurm.queue_elsewhere(folder, bad) else 0
 
 
 def again(folder: Path, task: int, code: int) -> int:

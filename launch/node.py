@@ -15,7 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -28,7 +27,7 @@ from launch.meeting import own_address, own_name
 from pretrain.exit_codes import ExitCode
 from trawl import recipe, storage
 from trawl.errors import RequestError, WorkError
-from trawl.parent import die_with_parent
+from trawl.parent import start
 from trawl.stamped import stamp
 
 _POLL_SECONDS = 0.2
@@ -247,15 +246,7 @@ def last_words(log: Path) -> str:
 
 def _start(words: list[str], log: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     """Start `python -m WORDS` in a process group of its own that dies with this process."""
-    return subprocess.Popen(
-        [sys.executable, "-m", *words],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        start_new_session=True,
-        env={**os.environ, **environment},
-        preexec_fn=partial(die_with_parent, os.getpid()),
-    )
+    return start([sys.executable, "-m", *words], log, environment)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

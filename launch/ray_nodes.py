@@ -17,12 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from typing import Any
 
 from pretrain.exit_codes import ExitCode, NodeError, worst
 from trawl.errors import TrawlError
-from trawl.parent import die_with_parent
+from trawl.parent import start
 
 _NAMESPACE = "trawl"
 _POLL_SECONDS = 0.5
@@ -50,14 +49,7 @@ class NodeAgent:
 
     def start(self, script: str) -> None:
         """Start the part, in a process group that dies with this actor."""
-        self._work = subprocess.Popen(
-            ["bash", "-c", script],
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            start_new_session=True,
-            preexec_fn=partial(die_with_parent, os.getpid()),
-        )
+        self._work = start(["bash", "-c", script], self._log)
 
     def poll(self) -> tuple[int | None, str]:
         """Return the exit code, None while it runs, and what it printed since the last call."""

@@ -1,11 +1,9 @@
 """The place ssh: an attempt is one ssh connection to each machine, held by a supervisor here."""
 
-import os
 import shlex
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 from launch import attempts
@@ -16,7 +14,7 @@ from launch.rendering.ssh import command, host_command
 from pretrain.exit_codes import ExitCode
 from trawl.errors import RequestError
 from trawl.events import EventLog
-from trawl.parent import die_with_parent
+from trawl.parent import start
 
 __all__ = ["SshAttempt", "running", "stop", "submit"]
 
@@ -33,14 +31,7 @@ _LAST_WITHOUT_WORD_SECONDS = 150.0
 def connected(words: list[str], log: Path) -> "subprocess.Popen[bytes]":
     """Start a connection that ends with this process; what it says goes to the end of `log`."""
     with log.open("ab") as file:
-        return subprocess.Popen(
-            words,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            preexec_fn=partial(die_with_parent, os.getpid()),
-        )
+        return start(words, file)
 
 
 class SshAttempt:
@@ -78,8 +69,7 @@ class SshAttempt:
             log = logs / f"ssh-{node}-{host.rpartition('@')[2]}.log"
             self._parts.append(connected(words, log))
         self._wait()
-        found = attempts.endings(self.folder, self.number)
-        return attempts.code_of(found, len(self.hosts), led=self.job.run.corpus is not None)
+        return attempts.code_told(self.folder, self.number, len(self.hosts))
 
     def _wait(self) -> None:
         """Wait for all parts, but not for ever for the rest once one has ended."""

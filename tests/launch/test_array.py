@@ -2,6 +2,7 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_a_leader_is_over_when_it_said_so_or_another_leads(folder: Path) -> None
     attempts.begin(folder, 2, 0, host="127.0.0.1", port=9)
     attempts.begin(folder, 3, 0, host="127.0.0.1", port=9)
     assert Leader(folder, 2).is_over()
+
+
+def test_two_tasks_that_begin_at_once_do_not_end_the_job(folder: Path) -> None:
+    with ThreadPoolExecutor(8) as tasks:
+        for number in range(1, 21):
+            begun = [tasks.submit(attempts.begin, folder, number, number) for _ in range(8)]
+            assert sum(task.result() for task in begun) == 1
+            attempts.write_ending(folder, number, NodeEnding(0, "a", 75, ""))
+    # And one that saw none, for which the first is long under way.
+    assert not attempts.begin(folder, 20, 20)
+    assert not attempts.was_told(folder, "job-ended")
 
 
 def test_a_leaders_wrong_request_is_not_tried_again_by_another(folder: Path) -> None:
