@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from pretrain.optimizers.closure import loss_of
+
 TOLERANCES = {"parameters": 1e-6, "exp_avg": 1e-6, "exp_avg_sq": 2e-5}
 """How far parameters and moments may be from torch's after the steps of the check, as a share of
 the largest number. All these kernels hold the betas in float32: 1 - 0.999 is off by 1.3e-5 there,
@@ -41,10 +43,7 @@ class FusedAdamW(AdamW):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         """Take one step along the gradients that are there; return what `closure` returns."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        loss = loss_of(closure)
         for group in self.param_groups:
             learning = [each for each in group["params"] if each.grad is not None]
             if not learning:
