@@ -296,7 +296,7 @@ class Compute(Recipe):
     """Keep images and tables in `work/` when the corpus is whole, for `retry` and `select`."""
 
     bucket_pairs: int = Field(default=20_000, ge=1)
-    """Pairs in a bucket of the steps that see the whole corpus: the memory of a worker, 1 to 2 KB
+    """Pairs in a bucket of the steps that see the whole corpus: the memory of a worker, 1 to 3 KB
     a pair. A build goes on only with the number that it began with."""
 
 

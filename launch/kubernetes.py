@@ -39,7 +39,7 @@ def submit(job: Job, folder: Path) -> str:
     kubectl.apply(namespace, texts[OBJECTS])
     attempts.submit(folder, job)
     attempts.begin(folder, attempts.newest(folder) + 1, 0, nodes=job.place.nodes)
-    return f"{KINDS[job.place.kubernetes.kind]}/{name_of(job)}"
+    return "/".join(_object(job))
 
 
 def running(folder: Path) -> str | None:
