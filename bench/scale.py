@@ -6,8 +6,9 @@ For each count: candidates are drawn by partition (images under several addresse
 with many images, looks in families a few bits apart), then the steps of a build run as they are,
 from the routing by image to the pairs of the shards; only detection and agreement, which need
 pixels, are drawn too. Units run in a pool of fresh processes, with --ray on Ray. Prints, for each
-step, units, CPU seconds and the peak memory of a worker so far, and what memory is at the largest
-count against the smallest. All chance is a function of the candidate.
+step, units, CPU seconds and the peak memory of a worker in one of its units, and what memory is at
+the largest count against the smallest. A bucket's size is the same for all counts, and no more than
+the smallest, so that all are full. All chance is a function of the candidate.
 """
 
 import argparse
@@ -278,8 +279,8 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--candidates", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--bucket-pairs", type=int, default=20_000)
-    parser.add_argument("--partition", type=int, default=20_000, help="candidates in a partition")
+    parser.add_argument("--bucket-pairs", type=int, default=10_000)
+    parser.add_argument("--partition", type=int, default=10_000, help="candidates in a partition")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--ray", action="store_true")
     options = parser.parse_args()

@@ -3,7 +3,6 @@
 import collections
 import importlib
 import os
-import resource
 import socket
 import time
 import traceback
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import worker_memory
 from data_pipeline.cluster import cpus_of
 from data_pipeline.plugged_in import is_clip
 from data_pipeline.recipe import CorpusRecipe
@@ -103,6 +103,8 @@ def attempt(
     travel between processes.
     """
     started, cpu_started = time.monotonic(), time.process_time()
+    worker_memory.give_back()
+    worker_memory.forget_peak()
     work = Work(out, recipe, unit, new_attempt())
     try:
         module, name = target.split(":")
@@ -127,7 +129,7 @@ def attempt(
         "entry": entry,
         "seconds": time.monotonic() - started,
         "cpu_seconds": time.process_time() - cpu_started,
-        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+        "peak_mib": worker_memory.peak_mib(),
     }
 
 

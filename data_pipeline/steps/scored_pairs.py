@@ -41,9 +41,7 @@ class ScoredPairs:
     @classmethod
     def read(cls, uri: str, columns: Sequence[str], threshold: float) -> "ScoredPairs":
         """Read the pairs of a scored bucket that passed."""
-        with storage.open_read(uri) as file:
-            table = pq.ParquetFile(file).read(columns=[*columns, *_OF_TEXTS])
-        table = table.filter(pc.equal(table.column("reason"), "")).combine_chunks()
+        table = _passed(uri, [*columns, *_OF_TEXTS])
         digests = _one(table.column("text_digests"))
         scores = _one(table.column("text_scores")).flatten().to_numpy()
         owner = pc.list_parent_indices(digests).to_numpy().astype(np.int64)
@@ -84,6 +82,26 @@ class ScoredPairs:
             captions = zip(json.loads(said[place]), marks, strict=True)
             said[place] = json.dumps([one for one, mark in captions if mark], ensure_ascii=False)
         return pa.array(said, pa.string())
+
+
+def _passed(uri: str, columns: Sequence[str]) -> pa.Table:
+    """Return `columns` of the pairs of a scored bucket that passed, each in one piece.
+
+    Read by row group and joined by column, so that only one column at a time lies here twice.
+    """
+    chunks: dict[str, list[pa.Array]] = {name: [] for name in columns}
+    with storage.open_read(uri) as file:
+        scored = pq.ParquetFile(file)
+        schema = scored.schema_arrow
+        for number in range(scored.num_row_groups):
+            group = scored.read_row_group(number, columns=list(columns))
+            passed = group.filter(pc.equal(group.column("reason"), ""))
+            for name, kept in chunks.items():
+                kept.extend(passed.column(name).chunks)
+    joined = {
+        name: _one(pa.chunked_array(chunks.pop(name), schema.field(name).type)) for name in columns
+    }
+    return pa.table(joined)
 
 
 def _one(column: pa.ChunkedArray | pa.Array) -> pa.Array:

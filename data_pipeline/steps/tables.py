@@ -307,6 +307,9 @@ def _range(
         if before + rows > first:
             table = parquet.read_row_group(number, columns=columns)
             piece = table.slice(first - before, count)
+            if piece.num_rows < rows:
+                # A slice would keep the rows of the others in memory, in each file that is read.
+                piece = piece.take(pa.array(np.arange(piece.num_rows)))
             first, count = first + piece.num_rows, count - piece.num_rows
             yield piece
         before += rows

@@ -11,6 +11,7 @@ from data_pipeline.steps.tables import (
     LOCATIONS,
     WISHES,
     Row,
+    iterate_partition,
     partition_of,
     partitioned,
     read_group,
@@ -48,6 +49,16 @@ def _finish(*works: Work) -> None:
     units = [work.unit for work in works]
     entries = {unit.name: Entry(unit.phase, unit.name, {}, "attempt", {}, "") for unit in units}
     finish_phase(works[0].out, units[0].phase, entries)
+
+
+def test_a_partition_keeps_none_of_the_rows_around_it_in_memory(tmp_path: Path) -> None:
+    place = str(tmp_path / "table")
+    with partitioned(place, LOCATIONS) as rows:
+        for number in range(2_000):
+            rows.add(number // 10, _location(f"http://a.test/{number:0100d}"))
+    (part,) = iterate_partition(place, 150)
+    assert part.num_rows == 10
+    assert part.get_total_buffer_size() < 2 * part.nbytes + 4096
 
 
 def test_each_partition_gets_its_rows(tmp_path: Path) -> None:
