@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from data_pipeline.corpus.regions import Regions
 from data_pipeline.detector.buckets import Batch, Padding, plan
-from data_pipeline.detector.c4 import C4Network
+from data_pipeline.detector.c4 import Bottleneck, C4Network
+from data_pipeline.detector.c4_config import STRIDE
 from data_pipeline.detector.c4_preprocessing import (
     Prepared,
     assert_bgr,
@@ -30,19 +31,26 @@ from data_pipeline.detector.c4_preprocessing import (
     stack,
 )
 from data_pipeline.detector.c4_proposals import clip, decode, propose
+from data_pipeline.detector.c4_region_head import (
+    REGIONS_AT_A_TIME,
+    DistinctBins,
+    DistinctRegionHead,
+    distinct,
+)
 from data_pipeline.detector.c4_selection import Rule, c4_selection, choose
 from data_pipeline.detector.c4_weights import C4Weights
 from data_pipeline.detector.masked_batch import Size, batch_maps, masked_maps
-from data_pipeline.detector.roi_pool import align, pool
+from data_pipeline.detector.roi_pool import align, bins, pool
 from data_pipeline.detector.selection import Selected
+from data_pipeline.detector.winograd import WinogradConv2d
 from trawl.errors import RequestError
 
 CHUNKS = (300, 100, 36)
 """Numbers of regions that res5 is usually compiled for; others are filled up with copies."""
 
-_GPU_CHUNK, _CPU_CHUNK = 100, 16
+_GPU_CHUNK = 100
 """Regions that go through res5 at a time where nothing is compiled; it bounds the memory. On a CPU
-the maps of so few stay in its cache: 90 GFLOP/s of a core, against 79 with 100."""
+it is so many as c4_region_head says."""
 
 _LEAST_ATTRIBUTE = {"vinvl": 0.05}
 """Confidence under which a family reports no attribute."""
@@ -100,6 +108,11 @@ class C4Detector:
         assert_bgr(self._rule, self._device)
         self._number = _TYPES[computing.number]
         self._network = _fast_network(weights.network(), self._device, self._number)
+        plainly = self._device.type == "cpu" and self._number == torch.float32
+        self._distinct: DistinctRegionHead | None = None
+        if plainly and not computing.compiled:
+            _multiply_less(self._network)
+            self._distinct = DistinctRegionHead.of(self._network)
         self._own = threading.local()
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)  # the weights are there for every stream
@@ -186,15 +199,23 @@ class C4Detector:
             valid,
         )
 
-    def pooled(self, maps: Tensor, row: int, valid: list[Size], boxes: Tensor) -> Tensor:
+    def pooled(
+        self, maps: Tensor, row: int, valid: list[Size], boxes: Tensor
+    ) -> Tensor | DistinctBins:
         """Regions of one image of the batch cut from its own cells: [boxes, 1024, 14, 14]."""
         rows, columns = valid[row]
         own = maps[row, :, :rows, :columns]
+        side = self.config.pooled_side
+        if self._distinct is not None:
+            return distinct(own.permute(1, 2, 0), bins(boxes, side, STRIDE, rows, columns))
         cut = pool if self.config.pooling == "max" else align
-        return cut(own, boxes, self.config.pooled_side, 16)
+        return cut(own, boxes, side, STRIDE)
 
-    def features_of(self, pooled: Tensor) -> Tensor:
+    def features_of(self, pooled: Tensor | DistinctBins) -> Tensor:
         """Features [boxes, feature size] float32 of pooled regions, a chunk at a time."""
+        if isinstance(pooled, DistinctBins):
+            assert self._distinct is not None
+            return self._distinct(pooled)
         compiled = self.computing.compiled
         parts = [
             self._res5(part).mean(dim=(2, 3), dtype=torch.float32)[:count]
@@ -292,13 +313,22 @@ def _fast_network(network: C4Network, device: torch.device, number: torch.dtype)
     return network
 
 
+def _multiply_less(network: C4Network) -> None:
+    """Have Winograd's method do the 3x3 convolutions of a folded backbone that are worth it."""
+    for stage in network.stages:
+        for block in stage:
+            assert isinstance(block, Bottleneck)
+            block.conv2.convolution = WinogradConv2d.of(block.conv2.convolution)
+    network.proposal_head.hidden = WinogradConv2d.of(network.proposal_head.hidden)
+
+
 def _chunks(pooled: Tensor, sizes: tuple[int, ...] | None) -> Iterator[tuple[Tensor, int]]:
     """Parts of the regions and how many rows of each count; filled up where sizes are given.
 
     Sizes fall; the largest that can be filled is taken, and less than the smallest is filled up.
     """
     if sizes is None:
-        for part in pooled.split(_GPU_CHUNK if pooled.is_cuda else _CPU_CHUNK):
+        for part in pooled.split(_GPU_CHUNK if pooled.is_cuda else REGIONS_AT_A_TIME):
             if len(part):
                 yield part, len(part)
         return

@@ -16,8 +16,8 @@ from torchvision.ops import roi_align
 
 from data_pipeline.detector.kernels import chosen
 
-_CHUNK = 4
-"""Regions pooled at a time on a CPU: what is gathered for them stays in the cache."""
+_CHUNK = 784
+"""Bins pooled at a time on a CPU: what is gathered for them stays in the cache."""
 
 _ALIGN_CHUNK = 4096
 """Regions aligned at a time: torchvision counts elements in 32 bits."""
@@ -92,22 +92,24 @@ def pool(maps: Tensor, boxes: Tensor, side: int, stride: int) -> Tensor:
         from data_pipeline.detector.roi_pool_kernel import pool_by_kernel
 
         return pool_by_kernel(cells, edges)
-    return _pool_by_tables(cells, edges)
+    return pool_bins(cells, edges).permute(0, 3, 1, 2)
 
 
-def _pool_by_tables(cells: Tensor, edges: Bins) -> Tensor:
+def pool_bins(cells: Tensor, edges: Bins) -> Tensor:
+    """Maximum of every bin on a CPU: cells [H, W, channels] -> [regions, side, side, channels]."""
     height, width, channels = cells.shape
     regions, side = edges.top.shape
     pooled = cells.new_empty(regions, side, side, channels)
     if not regions:
-        return pooled.permute(0, 3, 1, 2)
+        return pooled
     down = _Windows(edges.top, edges.bottom, width)
     across = _Windows(edges.left, edges.right, 1)
     tables = _tables(cells, down.levels, across.levels)  # [tables * H * W, channels]
     table = (down.level[:, :, None] * across.levels + across.level[:, None, :]) * (height * width)
     empty = down.empty[:, :, None] | across.empty[:, None, :]  # [regions, side, side]
-    for start in range(0, regions, _CHUNK):
-        part = slice(start, start + _CHUNK)
+    chunk = max(1, _CHUNK // side**2)
+    for start in range(0, regions, chunk):
+        part = slice(start, start + chunk)
         found: Tensor | None = None
         for rows in (down.low, down.high):
             for columns in (across.low, across.high):
@@ -117,7 +119,7 @@ def _pool_by_tables(cells: Tensor, edges: Bins) -> Tensor:
         assert found is not None
         pooled[part] = found.view(pooled[part].shape)
     pooled[empty] = 0
-    return pooled.permute(0, 3, 1, 2)
+    return pooled
 
 
 class _Windows:
