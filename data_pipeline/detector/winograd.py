@@ -52,27 +52,34 @@ class Winograd:
         """
         self.tile = tile
         rows, columns = (_transforms(side) for side in tile)
-        into, place, out = (
-            torch.kron(one, other) for one, other in zip(rows, columns, strict=True)
-        )
+        place = torch.kron(rows[1], columns[1])
         flat = kernel.detach().double().flatten(2).permute(2, 1, 0)  # [9, inputs, outputs]
         self._kernel = torch.tensordot(place, flat, dims=1).float()  # [places, inputs, outputs]
-        self._into, self._out = into.float(), out.float()
         self._bias = bias.detach()
         self._ones = _ONE * (tile[1] + _KERNEL - 1) + _ONE
+        self._into, self._out = (
+            (rows[step].float().contiguous(), columns[step].float().contiguous()) for step in (0, 2)
+        )
 
     def __call__(self, cells: Tensor) -> Tensor:
         """[batch, height, width, inputs] -> [batch, height, width, outputs], contiguous."""
         batch, height, width, inputs = cells.shape
         rows, columns = self.tile
         down, across = -(-height // rows), -(-width // columns)
-        tiles = torch.mm(self._into, _tiles(cells, self.tile, down, across))
-        products = torch.bmm(tiles.view(len(self._into), -1, inputs), self._kernel)
+        places = _transformed(self._into, _tiles(cells, self.tile, down, across))
+        products = torch.bmm(places.view(len(self._kernel), -1, inputs), self._kernel)
         products[self._ones] += self._bias
-        results = torch.mm(self._out, products.view(len(self._into), -1))
+        results = _transformed(self._out, products)
         grid = results.view(rows, columns, batch, down, across, -1).permute(2, 3, 0, 4, 1, 5)
         whole = grid.reshape(batch, down * rows, across * columns, -1)
         return whole[:, :height, :width].contiguous()
+
+
+def _transformed(transforms: tuple[Tensor, Tensor], tiles: Tensor) -> Tensor:
+    """Transform the rows and the columns of tiles, whose cells' places are outermost in memory."""
+    down, across = transforms
+    halfway = torch.mm(down, tiles.reshape(down.shape[1], -1))
+    return torch.matmul(across, halfway.view(len(down), across.shape[1], -1))
 
 
 def _tiles(cells: Tensor, tile: tuple[int, int], down: int, across: int) -> Tensor:
