@@ -38,14 +38,17 @@ def meaning(error: Exception, folder: RunFolder, stopped: bool) -> Exception:
     )
 
 
-def leave_at_once(folder: RunFolder, reason: str) -> None:
-    """End this process as preempted, whatever its main thread does."""
+def leave_at_once(folder: RunFolder, stderr: int, reason: str) -> None:
+    """End this process as preempted, whatever its main thread does.
+
+    stderr: a descriptor of our own, from the start of the process. The main thread may have sent
+    its own elsewhere for a moment, as DeepSpeed does while it tries compilers.
+    """
     rank = int(os.environ.get("RANK", "0"))
     try:
         leave_ending(rank, Ending(ExitCode.PREEMPTED, reason))
         if rank == 0 and not endings_are_read():
-            # Straight to the descriptor: what sys.stderr is meanwhile is up to the main thread.
-            os.write(2, f"trawl: {reason}\n".encode())
+            os.write(stderr, f"trawl: {reason}\n".encode())
         if rank == 0 and folder.events.parent.exists():
             with EventLog(folder.events, folder.fence) as log:
                 log.write("run-stopped", code=int(ExitCode.PREEMPTED), message=reason)

@@ -92,7 +92,8 @@ def run(options: Options) -> None:
     wanted = _wanted(recipe, options)
     trackers.check(recipe.watch)
     folder = RunFolder(recipe.checkpoint.uri, options.work)
-    stop = StopSignal(partial(endings.leave_at_once, folder), recipe.checkpoint.grace_seconds)
+    leave_at_once = partial(endings.leave_at_once, folder, os.dup(2))
+    stop = StopSignal(leave_at_once, recipe.checkpoint.grace_seconds)
     engine.be_deterministic()
     ranks = join()
     with watching(folder, ranks, recipe.guards.silent_seconds) as watchdog:
