@@ -107,9 +107,7 @@ class DistinctRegionHead:
         inner, beside = self._blocks[0].first(bins.cells).relu_(), self._shortcut(bins.cells)
         side, step = bins.places.shape[1], self._dilation
         apart = bins.places.view(-1, side // step, step, side // step, step)
-        places = apart.permute(0, 2, 4, 1, 3).flatten(
-            0, 2
-        )  # [regions * step * step, rows, columns]
+        places = apart.permute(0, 2, 4, 1, 3).flatten(0, 2)  # [maps, rows, columns]
         parts = places.split(_REGIONS * step**2)
         return torch.cat([self._features(part, inner, beside) for part in parts])
 

@@ -111,7 +111,9 @@ class WinogradConv2d(nn.Conv2d):
         wide = convolution.in_channels >= _LEAST_WIDTH and convolution.groups == 1
         if not plain or not wide or convolution.bias is None:
             return convolution
-        made = cls(convolution.in_channels, convolution.out_channels, 3, padding=1)
+        # Without memory or drawn numbers: its weights follow.
+        channels = (convolution.in_channels, convolution.out_channels)
+        made = cls(*channels, 3, padding=1, device="meta")
         made.weight, made.bias = convolution.weight, convolution.bias
         made._fast = Winograd(convolution.weight, convolution.bias)
         return made
